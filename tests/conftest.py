@@ -1,0 +1,11 @@
+"""Shape and type checks of every annotated function run in the tests."""
+
+import os
+
+os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from jaxtyping import install_import_hook
+
+hook = install_import_hook("linrep", "beartype.beartype")
