@@ -105,11 +105,16 @@ class Representations:
                     "λ is the vector that meets γ, after any final norm and output projection"
                 )
             put(self, "embeddings", embeddings)
-        states = {int(k): _checked_matrix(f"hidden state {k}", v, "context") for k, v in self.hidden_states.items()}
+        states = {
+            int(k): _checked_matrix(f"hidden state {k}", v, "context") for k, v in self.hidden_states.items()
+        }
         put(self, "hidden_states", states)
         if self.contexts is not None:
             put(self, "contexts", tuple(self.contexts))
-            for name, rows in [("embeddings", self.embeddings), *((f"hidden state {k}", v) for k, v in states.items())]:
+            for name, rows in [
+                ("embeddings", self.embeddings),
+                *((f"hidden state {k}", v) for k, v in states.items()),
+            ]:
                 if rows is not None:
                     self._check_length(f"contexts (against {name})", len(self.contexts or ()), len(rows))
 
