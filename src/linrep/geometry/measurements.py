@@ -124,9 +124,7 @@ class Measurements:
         for table in (self.table, other.table):
             rows = table.select(*KEYS, "n_pairs", "value", "low", "high", "p_value")
             if rows.select(KEYS).is_duplicated().any():
-                raise InvalidInputError(
-                    "several rows are about one number (seeds, steps?): narrow with where() first"
-                )
+                raise InvalidInputError("several rows are about one number (seeds, steps?): narrow with where() first")
             sides.append(rows)
         joined = sides[0].join(sides[1], on=KEYS, how="inner", suffix="_other", nulls_equal=True)
         return joined.with_columns((pl.col("value_other") - pl.col("value")).alias("difference"))

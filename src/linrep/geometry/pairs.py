@@ -74,9 +74,7 @@ class ConceptPairs:
         shape = (len(self.names), self.negative.shape[1] if self.negative.ndim == 2 else -1)
         for name in ("negative", "positive", "mask", "group"):
             if getattr(self, name).shape != shape:
-                raise InvalidInputError(
-                    f"{name} has shape {getattr(self, name).shape}, not (concept, pair) = {shape}"
-                )
+                raise InvalidInputError(f"{name} has shape {getattr(self, name).shape}, not (concept, pair) = {shape}")
         if not self.families:
             object.__setattr__(self, "families", self.names)
         if len(self.families) != len(self.names):
@@ -116,9 +114,7 @@ class ConceptPairs:
         for i, (name, rows) in enumerate(lists.items()):
             for a, b in rows:
                 if a == b or min(a, b) < 0:
-                    raise InvalidInputError(
-                        f"concept {name!r} has the pair ({a}, {b}): rows must differ and be ≥ 0"
-                    )
+                    raise InvalidInputError(f"concept {name!r} has the pair ({a}, {b}): rows must differ and be ≥ 0")
             n = len(rows)
             units = list(groups[name]) if groups is not None else shared_row_groups(rows)
             if len(units) != n:
@@ -163,9 +159,7 @@ class ConceptPairs:
         """Raise `InvalidInputError` if a pair names a row that does not exist."""
         largest = max(int(self.negative.max(initial=0)), int(self.positive.max(initial=0)))
         if largest >= n_rows:
-            raise InvalidInputError(
-                f"a pair names row {largest} but there are {n_rows} rows: pairs of another model?"
-            )
+            raise InvalidInputError(f"a pair names row {largest} but there are {n_rows} rows: pairs of another model?")
 
 
 def shared_row_groups(pairs: Sequence[tuple[int, int]]) -> list[int]:

@@ -105,9 +105,7 @@ class Representations:
                     "λ is the vector that meets γ, after any final norm and output projection"
                 )
             put(self, "embeddings", embeddings)
-        states = {
-            int(k): _checked_matrix(f"hidden state {k}", v, "context") for k, v in self.hidden_states.items()
-        }
+        states = {int(k): _checked_matrix(f"hidden state {k}", v, "context") for k, v in self.hidden_states.items()}
         put(self, "hidden_states", states)
         if self.contexts is not None:
             put(self, "contexts", tuple(self.contexts))

@@ -1,0 +1,190 @@
+"""Inner products on unembeddings γ and, dually, on embeddings λ.
+
+γ and λ live in dual spaces: only λ·γ is a logit. An inner product here is therefore a pair of symmetric roots,
+one a side, that carry both into one common space where plain dot products and cosines are taken. This file does
+linear algebra in NumPy float64 whatever the caller's JAX settings, and never folds or centres what is stored.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy import linalg
+from sklearn.covariance import ledoit_wolf_shrinkage
+
+from linrep.errors import DegenerateGeometryWarning, InvalidInputError
+
+_BLOCK = 8192  # rows widened to float64 at a time: memory stays near one block whatever the vocabulary
+
+
+@dataclass(frozen=True)
+class InnerProduct:
+    """A named inner product in its two dual forms.
+
+    γ-side ⟨a, b⟩ = (R a)·(R b) with R = `unembedding_root`; λ-side ⟨a, b⟩ = (S a)·(S b) with
+    S = `embedding_root`. For the causal product R = C^−½ and S = C^½, so that λ·γ = (S λ)·(R γ) is unchanged.
+    A root of ``None`` is the identity.
+
+    Parameters
+    ----------
+    name
+        The name every table carries.
+    dim
+        Width of γ and λ.
+    rank
+        Dimensions that are not projected out.
+    condition
+        Largest over smallest eigenvalue of C within the rank; 1 for Euclidean.
+    floor
+        Eigenvalues of C below this value were raised to it; 0 if none was asked for.
+    shrinkage
+        Weight of the identity in a shrunk covariance; 0 if none.
+    """
+
+    name: str
+    dim: int
+    rank: int
+    unembedding_root: Float[np.ndarray, "dim dim"] | None = None
+    embedding_root: Float[np.ndarray, "dim dim"] | None = None
+    condition: float = 1.0
+    floor: float = 0.0
+    shrinkage: float = 0.0
+
+    def unembeddings(self, gamma: Float[np.ndarray, "*batch dim"]) -> Float[np.ndarray, "*batch dim"]:
+        """Carry γ-side vectors into the common space: R γ."""
+        return self._apply(self.unembedding_root, gamma)
+
+    def embeddings(self, lam: Float[np.ndarray, "*batch dim"]) -> Float[np.ndarray, "*batch dim"]:
+        """Carry λ-side vectors into the common space: S λ."""
+        return self._apply(self.embedding_root, lam)
+
+    def _apply(self, root: np.ndarray | None, vectors: np.ndarray) -> np.ndarray:
+        if vectors.shape[-1] != self.dim:
+            raise InvalidInputError(f"inner product {self.name!r} is for width {self.dim}, not {vectors.shape[-1]}")
+        wide = np.asarray(vectors, dtype=np.float64)
+        return wide if root is None else wide @ root  # roots are symmetric
+
+
+def covariance(gamma: Float[np.ndarray, "token dim"]) -> Float[np.ndarray, "dim dim"]:
+    """Covariance of γ over the vocabulary, C = (1/n) Σ (γ − γ̄)(γ − γ̄)ᵀ, in float64.
+
+    Rows are widened and centred in blocks, so that a 16-bit matrix never stands in memory as float64.
+    """
+    mean = gamma.mean(axis=0, dtype=np.float64)
+    total = np.zeros((gamma.shape[1], gamma.shape[1]))
+    for start in range(0, len(gamma), _BLOCK):
+        block = gamma[start : start + _BLOCK] - mean
+        total += block.T @ block
+    return total / len(gamma)
+
+
+def euclidean(gamma: Float[np.ndarray, "token dim"]) -> InnerProduct:
+    """Return the product of the coordinates as they are stored; not identified by the loss, training picks it."""
+    dim = gamma.shape[1]
+    return InnerProduct(name="euclidean", dim=dim, rank=dim)
+
+
+def causal(gamma: Float[np.ndarray, "token dim"], *, floor: float = 0.0) -> InnerProduct:
+    """Causal inner product: γ-side C⁻¹, λ-side C, with C = Cov(γ) over the vocabulary.
+
+    Invariant under (λ, γ) → (Aλ, A⁻ᵀγ) at full rank without floor. Directions in which γ does not vary are
+    projected out (differences of unembeddings have no part in them).
+
+    Parameters
+    ----------
+    gamma
+        All unembeddings of the real vocabulary, without padding rows.
+    floor
+        Eigenvalues of C below ``floor × largest`` are raised to it; 0 leaves them.
+
+    Warns
+    -----
+    DegenerateGeometryWarning
+        If the rank is tokens − 1: whitening then makes the tokens a regular simplex, orthogonality is
+        arithmetic and parallelism 0 whatever the model learned.
+
+    Source: Park, Choe, Veitch, "The Linear Representation Hypothesis and the Geometry of LLMs", ICML 2024.
+    """
+    return _from_covariance("causal", covariance(gamma), len(gamma), floor=floor)
+
+
+def shrunk(gamma: Float[np.ndarray, "token dim"]) -> InnerProduct:
+    """Causal inner product of the Ledoit–Wolf covariance (1 − s) C + s (tr C / d) I.
+
+    Always of full rank; the weight s is reported as `shrinkage`. Not invariant under linear maps.
+
+    Source: Ledoit, Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", 2004.
+    """
+    centred = gamma - gamma.mean(axis=0, dtype=np.float64)
+    s = float(ledoit_wolf_shrinkage(centred, assume_centered=True))
+    c = covariance(gamma)
+    c = (1 - s) * c + s * np.trace(c) / len(c) * np.eye(len(c))
+    return _from_covariance("shrunk", c, len(gamma), shrinkage=s)
+
+
+def without_top_component(gamma: Float[np.ndarray, "token dim"]) -> InnerProduct:
+    """Return the Euclidean product with the first principal component of γ projected out, on both sides.
+
+    The control for causal against Euclidean: if this one projection (mostly word frequency) does what whitening
+    does, the gain is no evidence for the whole covariance.
+    """
+    c = covariance(gamma)
+    dim = len(c)
+    _, top = linalg.eigh(c, subset_by_index=[dim - 1, dim - 1])
+    projection = np.eye(dim) - top @ top.T
+    return InnerProduct(
+        "euclidean without top component",
+        dim,
+        rank=dim - 1,
+        unembedding_root=projection,
+        embedding_root=projection,
+    )
+
+
+def _from_covariance(
+    name: str, c: np.ndarray, n_tokens: int, *, floor: float = 0.0, shrinkage: float = 0.0
+) -> InnerProduct:
+    if not 0 <= floor < 1:
+        raise InvalidInputError(f"floor is a fraction of the largest eigenvalue, in [0, 1), not {floor}")
+    values, vectors = linalg.eigh(c)
+    largest = float(values[-1])
+    if not largest > 0:
+        raise InvalidInputError("all unembeddings are equal: their covariance is zero")
+    # Below this an eigenvalue is rounding of the Gram product, not variance.
+    kept = values > largest * len(c) * np.finfo(np.float64).eps
+    rank = int(kept.sum())
+    if floor == 0 and shrinkage == 0 and rank >= n_tokens - 1:
+        warnings.warn(
+            f"centred γ of {n_tokens} tokens has rank {rank} = tokens − 1: under the {name} inner product the tokens "
+            "are a regular simplex and every geometric number is arithmetic; read the Euclidean ones",
+            DegenerateGeometryWarning,
+            stacklevel=3,
+        )
+    if floor > 0:  # raised directions count as present, with the floor as their variance
+        values, kept = np.maximum(values, floor * largest), np.ones_like(kept)
+    values, vectors = values[kept], vectors[:, kept]
+    half = (vectors * np.sqrt(values)) @ vectors.T
+    inverse_half = (vectors / np.sqrt(values)) @ vectors.T
+    return InnerProduct(
+        name,
+        len(c),
+        rank=int(kept.sum()),
+        unembedding_root=inverse_half,
+        embedding_root=half,
+        condition=float(values[-1] / values[0]),
+        floor=floor * largest,
+        shrinkage=shrinkage,
+    )
+
+
+# Name -> constructor from the unembeddings: the one table that commands and `list` read.
+INNER_PRODUCTS: dict[str, Callable[[np.ndarray], InnerProduct]] = {
+    "euclidean": euclidean,
+    "causal": causal,
+    "shrunk": shrunk,
+    "euclidean without top component": without_top_component,
+}
