@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float64, Int8, Int64
 
 from linrep.errors import InvalidInputError
-from linrep.worlds.limits import check_memory
+from linrep.worlds.checks import check_memory, check_n_concepts, generator
 
 UNKNOWN = -1  # ⋄. As an index −1 is the last entry: that of ⋄ in arrays with one axis of (0, 1, ⋄) a concept.
 
@@ -60,15 +60,28 @@ class ContextLaw:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.kind == "complete":
-            return
-        amount = self.amount if self.amount is not None else float("nan")
-        if self.kind == "at-most" and not (amount >= 0 and amount == int(amount)):
-            raise InvalidInputError(f"at most {self.amount} known concepts: it must be a whole number of at least 0")
-        if self.kind == "masked" and not 0 < amount < 1:
-            raise InvalidInputError(f"the masking probability is {self.amount}: it must lie strictly between 0 and 1")
-        if self.kind == "kept" and not 0 < amount <= 1:
-            raise InvalidInputError(f"the fraction of contexts kept is {self.amount}: it must lie in (0, 1]")
+        amount = float("nan") if self.amount is None else self.amount  # NaN is inside no range
+        if self.kind == "at-most":
+            if not (amount >= 0 and float(amount).is_integer()):
+                raise InvalidInputError(
+                    f"at most {self.amount} known concepts: it must be a whole number of at least 0"
+                )
+            amount = int(amount)
+        elif self.kind == "masked":
+            if not 0 < amount < 1:
+                raise InvalidInputError(
+                    f"the masking probability is {self.amount}: it must lie strictly between 0 and 1"
+                )
+            amount = float(amount)
+        elif self.kind == "kept":
+            if not 0 < amount <= 1:
+                raise InvalidInputError(f"the fraction of contexts kept is {self.amount}: it must lie in (0, 1]")
+            amount = float(amount)
+        elif self.kind == "complete":
+            amount = None
+        else:
+            raise InvalidInputError(f"unknown kind of context law {self.kind!r}: write {_SPELLINGS}")
+        object.__setattr__(self, "amount", amount)  # plain Python numbers, also from NumPy ones: see `name`
 
     @classmethod
     def complete(cls) -> ContextLaw:
@@ -130,8 +143,7 @@ class ContextLaw:
         InvalidInputError
             On fewer than one concept, more known concepts than there are, or a fraction that keeps none.
         """
-        if n_concepts < 1:
-            raise InvalidInputError(f"n_concepts is {n_concepts}: contexts need at least 1 concept")
+        check_n_concepts(n_concepts)
         if self.kind == "at-most":
             k = int(self.amount or 0)
             if k > n_concepts:
@@ -167,7 +179,7 @@ class ContextLaw:
         if self.kind == "at-most":
             rows = _at_most_known(n_concepts, int(self.amount or 0))
         elif self.kind == "kept":
-            chosen = np.random.default_rng(self.seed).choice(3**n_concepts, size=n, replace=False)
+            chosen = generator(self.seed).choice(3**n_concepts, size=n, replace=False)
             rows = _decode(np.sort(chosen), n_concepts)
         else:
             rows = _decode(np.arange(n), n_concepts)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from linrep.errors import InvalidInputError
-from linrep.worlds.limits import check_memory
+from linrep.worlds.checks import check_memory, check_n_concepts, generator
 
 
 def default_names(n_concepts: int) -> tuple[str, ...]:
@@ -62,7 +62,7 @@ class ConceptGraph:
 
     def __post_init__(self) -> None:
         m = len(self.names)
-        _check_count(m)
+        check_n_concepts(m)
         if twice := sorted({n for n in self.names if self.names.count(n) > 1}):
             raise InvalidInputError(f"concept names must be unique, seen twice: {', '.join(twice)}")
         if len(self.parents) != m or len(self.tables) != m:
@@ -113,10 +113,10 @@ class ConceptGraph:
         InvalidInputError
             On fewer than one concept, a probability outside [0, 1] or a range outside (0, 1).
         """
-        _check_count(n_concepts)
+        check_n_concepts(n_concepts)
         if not 0 <= edge_probability <= 1:
             raise InvalidInputError(f"edge_probability is {edge_probability}: it must lie in [0, 1]")
-        rng = np.random.default_rng(seed)
+        rng = generator(seed)
         order = rng.permutation(n_concepts).tolist()
         drawn = rng.random((n_concepts, n_concepts)) < edge_probability
         edges = [(order[a], order[b]) for b in range(n_concepts) for a in range(b) if drawn[a, b]]
@@ -151,28 +151,28 @@ class ConceptGraph:
         edges = sorted(set(edges))
         if n_concepts is None:
             n_concepts = len(names) if names is not None else 1 + max((max(e) for e in edges), default=-1)
-        _check_count(n_concepts)
+        check_n_concepts(n_concepts)
         if names is not None and len(names) != n_concepts:
             raise InvalidInputError(f"{len(names)} names for {n_concepts} concepts")
         for edge in edges:
             if not all(0 <= end < n_concepts for end in edge):
                 raise InvalidInputError(f"edge {edge} names a concept outside 0..{n_concepts - 1}")
         names = default_names(n_concepts) if names is None else tuple(names)
-        return cls._drawn(edges, names, low, high, np.random.default_rng(seed), "given")
+        return cls._drawn(edges, names, low, high, generator(seed), "given")
 
     @classmethod
     def independent(cls, n_concepts: int, *, low: float = 0.3, high: float = 0.7, seed: int = 0) -> ConceptGraph:
         """No edges: p(c) is the product of its marginals."""
-        _check_count(n_concepts)
-        rng = np.random.default_rng(seed)
+        check_n_concepts(n_concepts)
+        rng = generator(seed)
         return cls._drawn([], default_names(n_concepts), low, high, rng, "independent")
 
     @classmethod
     def chain(cls, n_concepts: int, *, low: float = 0.3, high: float = 0.7, seed: int = 0) -> ConceptGraph:
         """C1 → C2 → ... → Cm."""
-        _check_count(n_concepts)
+        check_n_concepts(n_concepts)
         edges = [(i - 1, i) for i in range(1, n_concepts)]
-        rng = np.random.default_rng(seed)
+        rng = generator(seed)
         return cls._drawn(edges, default_names(n_concepts), low, high, rng, "chain")
 
     @classmethod
@@ -186,11 +186,11 @@ class ConceptGraph:
         InvalidInputError
             On `branching` below 1, besides the errors of `from_edges`.
         """
-        _check_count(n_concepts)
+        check_n_concepts(n_concepts)
         if branching < 1:
             raise InvalidInputError(f"branching is {branching}: a tree needs at least 1 child a concept")
         edges = [((i - 1) // branching, i) for i in range(1, n_concepts)]
-        rng = np.random.default_rng(seed)
+        rng = generator(seed)
         return cls._drawn(edges, default_names(n_concepts), low, high, rng, f"tree({branching})")
 
     @classmethod
@@ -259,11 +259,6 @@ class ConceptGraph:
             adjacency[np.ix_(family, family)] = True
         np.fill_diagonal(adjacency, False)
         return adjacency
-
-
-def _check_count(n_concepts: int) -> None:
-    if n_concepts < 1:
-        raise InvalidInputError(f"n_concepts is {n_concepts}: a concept graph needs at least 1 concept")
 
 
 def _find_cycle(parents: Sequence[Sequence[int]]) -> list[int]:

@@ -16,9 +16,9 @@ from jaxtyping import Float64, Int8, Int64
 
 from linrep.errors import InvalidInputError
 from linrep.geometry.pairs import ConceptPairs, Side
+from linrep.worlds.checks import check_memory
 from linrep.worlds.contexts import UNKNOWN, ContextLaw, context_codes
 from linrep.worlds.graph import ConceptGraph, default_names
-from linrep.worlds.limits import check_memory
 
 _BLOCK_ENTRIES = 2**20  # of the table, in one block of rows: 8 MiB
 
@@ -109,8 +109,11 @@ class World:
     def token_concepts(self) -> Int8[np.ndarray, "token concept"]:
         """c(y): the bits of the token's number, first concept most significant."""
         m = self.graph.n_concepts
-        check_memory(f"the concepts of 2^{m} tokens", 8 * 2**m, "use fewer concepts")
-        return _frozen(((np.arange(2**m)[:, None] >> np.arange(m)[::-1]) & 1).astype(np.int8))
+        check_memory(f"the concepts of 2^{m} tokens", (8 + m) * 2**m, "use fewer concepts")
+        tokens, bits = np.arange(2**m), np.empty((2**m, m), dtype=np.int8)
+        for i in range(m):
+            bits[:, i] = (tokens >> (m - 1 - i)) & 1
+        return _frozen(bits)
 
     @cached_property
     def _joint(self) -> Float64[np.ndarray, "..."]:
