@@ -10,7 +10,6 @@ import re
 from dataclasses import dataclass
 from itertools import combinations, product
 from math import comb
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64, Int8, Int64
@@ -55,7 +54,7 @@ class ContextLaw:
     ([[0, -1], [1, -1], [-1, 0], [-1, 1], [-1, -1]], [0.2, 0.2, 0.2, 0.2, 0.2])
     """
 
-    kind: Literal["complete", "at-most", "masked", "kept"]
+    kind: str
     amount: float | int | None = None
     seed: int = 0
 
