@@ -1,0 +1,307 @@
+"""What parallelism would be without a concept: the nulls, p-values, and Benjamini–Hochberg.
+
+Every null redraws something about the pairs of one concept and recomputes the all-pairs parallelism. No single one
+is enough (see docs/traps.md): each says here exactly what it keeps and what it redraws. Nothing d-dimensional
+happens per draw where a Gram matrix of the words suffices. This file draws; it does not judge: see `verdicts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import sparse
+from scipy.stats import false_discovery_control
+
+from linrep.errors import InvalidInputError
+from linrep.geometry import metrics
+from linrep.geometry.inner_products import InnerProduct
+from linrep.geometry.representations import Representations
+
+_POOL_LIMIT = 20_000  # words in the pool: above this more words change nothing but memory
+_WINDOW = 800  # words of nearest frequency among which partners of matching similarity are sought
+_CANDIDATES = 40  # matched partners per pair
+
+
+def p_value(observed: float, draws: Float[np.ndarray, "draw"]) -> float:
+    """One-sided permutation p-value, (1 + #{draw ≥ observed}) / (1 + #draws): never below 1/(#draws + 1).
+
+    Source: Phipson, Smyth, "Permutation P-values should never be zero", 2010.
+
+    Examples
+    --------
+    >>> p_value(0.5, np.array([0.1, 0.2, 0.3]))
+    0.25
+    """
+    if np.isnan(observed) or np.isnan(draws).any() or len(draws) == 0:
+        return float("nan")
+    # A draw equal to the observed value up to rounding counts against it.
+    return float((1 + np.sum(draws >= observed - 1e-12)) / (1 + len(draws)))
+
+
+def benjamini_hochberg(p_values: Float[np.ndarray, "test"]) -> Float[np.ndarray, "test"]:
+    """Adjusted p-values controlling the false-discovery rate; NaN entries are no tests and stay NaN."""
+    adjusted = np.full(p_values.shape, np.nan)
+    tested = ~np.isnan(p_values)
+    if tested.any():
+        adjusted[tested] = false_discovery_control(p_values[tested], method="bh")
+    return adjusted
+
+
+def surface_class(token: str) -> str:
+    """Case of a token in running text: lower, capitalised, upper, or other (digits, mixed, punctuation).
+
+    Examples
+    --------
+    >>> [surface_class(t) for t in (" king", " King", " KING", " 12", "king")]
+    ['lower', 'capitalised', 'upper', 'other', 'lower']
+    """
+    word = token.strip()
+    if not word.isalpha():
+        return "other"
+    if word.islower():
+        return "lower"
+    if word.isupper() and len(word) > 1:
+        return "upper"
+    return "capitalised" if word[0].isupper() and (len(word) == 1 or word[1:].islower()) else "other"
+
+
+@dataclass(frozen=True)
+class WordPool:
+    """The vocabulary's words, from which nulls draw: row, case and frequency of each.
+
+    A word is a token of at least two letters with a leading space (running-text form). In a vocabulary without
+    such tokens (a simulated world) every token is in the pool. At most 20,000 words, a seeded sample above that.
+    """
+
+    rows: Int[np.ndarray, "word"]
+    surface: tuple[str, ...]  # class of every token of the vocabulary, not only of the pool
+    frequency: Float[np.ndarray, "token"]  # of every token of the vocabulary
+
+    @classmethod
+    def of(cls, representations: Representations, *, seed: int = 0) -> WordPool:
+        """Find the words of a vocabulary."""
+        n, tokens = representations.n_tokens, representations.tokens
+        rows = np.arange(n)
+        if tokens is not None:
+            is_word = np.array([t.startswith(" ") and len(t) > 2 and t[1:].isalpha() for t in tokens])
+            rows = rows[is_word] if is_word.any() else rows
+        if len(rows) > _POOL_LIMIT:
+            rows = np.sort(np.random.default_rng(seed).choice(rows, _POOL_LIMIT, replace=False))
+        frequency = representations.token_frequency
+        return cls(
+            rows=rows,
+            surface=tuple(map(surface_class, tokens)) if tokens is not None else ("other",) * n,
+            frequency=np.zeros(n) if frequency is None else frequency,
+        )
+
+    @cached_property
+    def by_class(self) -> dict[str, Int[np.ndarray, "word"]]:
+        """Positions in `rows` of each surface class, by increasing frequency."""
+        classes = np.array([self.surface[row] for row in self.rows])
+        order = np.argsort(self.frequency[self.rows], kind="stable")
+        return {c: order[classes[order] == c] for c in np.unique(classes).tolist()}
+
+
+@dataclass(frozen=True)
+class NullModel:
+    """Everything the nulls of one inner product share: the words of the vocabulary in the common space.
+
+    Parameters
+    ----------
+    vectors
+        Words of the pool in the common space; float32, since a null needs no more.
+    pool
+        Their rows, case and frequency.
+    unembeddings, inner_product
+        To carry any other token of a pair into the common space.
+    """
+
+    vectors: Float[np.ndarray, "word dim"]
+    pool: WordPool
+    unembeddings: Float[np.ndarray, "token dim"]
+    inner_product: InnerProduct
+
+    @classmethod
+    def of(cls, representations: Representations, inner_product: InnerProduct, pool: WordPool) -> NullModel:
+        """Carry the pool into the common space of an inner product."""
+        gamma = representations.unembeddings
+        vectors = np.empty((len(pool.rows), gamma.shape[1]), dtype=np.float32)
+        for start in range(0, len(pool.rows), 8192):
+            part = slice(start, start + 8192)
+            vectors[part] = inner_product.unembeddings(gamma[pool.rows[part]])
+        return cls(vectors, pool, gamma, inner_product)
+
+    def carry(self, rows: Int[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape dim"]:
+        """Any tokens in the common space."""
+        return self.inner_product.unembeddings(self.unembeddings[rows])
+
+
+def _parallelism_by_gram(
+    gram: np.ndarray, negative: np.ndarray, positive: np.ndarray, sign: np.ndarray | None = None
+) -> np.ndarray:
+    """Parallelism of each draw's pairs (indices into the Gram matrix of the words), shape (draw,).
+
+    ‖Σ u‖² = wᵀ G w with w = Σ_j ± (e_pos − e_neg)/‖Δ_j‖: no vector of width d is touched.
+    """
+    draws, n = negative.shape
+    own = np.diag(gram)
+    square = own[positive] + own[negative] - 2 * gram[negative, positive]
+    weight = np.divide(1.0, np.sqrt(np.maximum(square, 0)), out=np.zeros_like(square), where=square > 1e-12 * own.max())
+    present = (weight > 0).sum(axis=1)
+    if sign is not None:
+        weight = weight * sign
+    w = np.zeros((draws, len(gram)))
+    draw = np.arange(draws)[:, None]
+    np.add.at(w, (draw, positive), weight)
+    np.add.at(w, (draw, negative), -weight)
+    return (np.einsum("dw,dw->d", w @ gram, w) - present) / (n * (n - 1))
+
+
+def _words_of(model: NullModel, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gram matrix of the distinct words of some pairs, and the pairs as indices into it."""
+    words, index = np.unique(pairs, return_inverse=True)
+    vectors = model.carry(words)
+    return vectors @ vectors.T, index.reshape(pairs.shape)
+
+
+def sign_flip(
+    model: NullModel, pairs: Int[np.ndarray, "pair 2"], draws: int, rng: np.random.Generator
+) -> Float[np.ndarray, "draw"]:
+    """Keep the pairs; flip each one's orientation at random. Tests that differences point one way at all."""
+    gram, index = _words_of(model, pairs)
+    sign = rng.choice([-1.0, 1.0], size=(draws, len(pairs)))
+    negative, positive = (np.broadcast_to(index[:, k], sign.shape) for k in (0, 1))
+    return _parallelism_by_gram(gram, negative, positive, sign)
+
+
+def partner_shuffle(
+    model: NullModel, pairs: Int[np.ndarray, "pair 2"], draws: int, rng: np.random.Generator
+) -> Float[np.ndarray, "draw"]:
+    """Keep both columns; shuffle who is paired with whom.
+
+    Tests that partners are more alike than strangers. It leaves the mean difference unchanged, so it says nothing
+    about the direction, and it rejects word → nearest-word pairs, whose parallelism is 0.
+    """
+    gram, index = _words_of(model, pairs)
+    order = rng.permuted(np.broadcast_to(np.arange(len(pairs)), (draws, len(pairs))), axis=1)
+    return _parallelism_by_gram(gram, np.broadcast_to(index[:, 0], order.shape), index[order, 1])
+
+
+def repairing(
+    model: NullModel, pairs: Int[np.ndarray, "pair 2"], draws: int, rng: np.random.Generator
+) -> Float[np.ndarray, "draw"]:
+    """Keep the words; pair all of them anew at random, in random orientation."""
+    gram, index = _words_of(model, pairs)
+    order = rng.permuted(np.broadcast_to(index.reshape(-1), (draws, index.size)), axis=1)
+    return _parallelism_by_gram(gram, order[:, ::2], order[:, 1::2])
+
+
+def random_words(
+    model: NullModel, pairs: Int[np.ndarray, "pair 2"], draws: int, rng: np.random.Generator
+) -> Float[np.ndarray, "draw"]:
+    """Replace all words by random distinct words of the vocabulary. Depends on the number of pairs only."""
+    n, dim = len(pairs), model.vectors.shape[1]
+    if 2 * n > len(model.vectors):
+        raise InvalidInputError(f"{n} random pairs need {2 * n} words, the vocabulary has {len(model.vectors)}")
+    values = np.empty(draws)
+    # As many draws at a time as fit a few tens of megabytes.
+    step = max(1, 4_000_000 // (n * dim))
+    for start in range(0, draws, step):
+        size = min(step, draws - start)
+        words = np.stack([rng.choice(len(model.vectors), 2 * n, replace=False) for _ in range(size)])
+        values[start : start + size] = metrics.parallelism(model.vectors[words[:, :n]] - model.vectors[words[:, n:]])
+    return values
+
+
+def _matched(
+    model: NullModel, kept: np.ndarray, redrawn: np.ndarray, draws: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Parallelism of differences partner − kept, with matched random partners (the sign cancels in the metric)."""
+    ends, partners = model.carry(kept), model.carry(redrawn)
+    similarity = metrics.cosine(ends, partners)
+    candidates = np.empty((len(kept), _CANDIDATES), dtype=np.int64)
+    for j, (row, other) in enumerate(zip(redrawn.tolist(), kept.tolist(), strict=True)):
+        near = _nearest_in_frequency(model.pool, row, avoid=(row, other))
+        vectors = model.vectors[near]
+        cosines = vectors @ ends[j].astype(np.float32)
+        cosines /= np.linalg.norm(vectors, axis=1) * np.linalg.norm(ends[j]) + 1e-30
+        take = min(_CANDIDATES, len(near))
+        best = near[np.argpartition(np.abs(cosines - similarity[j]), take - 1)[:take]]
+        candidates[j] = np.resize(best, _CANDIDATES)
+    units = metrics.unit(model.vectors[candidates] - ends[:, None].astype(np.float32))
+    n = len(kept)
+    choice = rng.integers(_CANDIDATES, size=(draws, n)) + np.arange(n) * _CANDIDATES
+    pick = sparse.csr_array(
+        (np.ones(choice.size, dtype=np.float32), choice.reshape(-1), np.arange(draws + 1) * n),
+        shape=(draws, n * _CANDIDATES),
+    )
+    sums = pick @ units.reshape(n * _CANDIDATES, -1)
+    return (np.einsum("dk,dk->d", sums, sums, dtype=np.float64) - n) / (n * (n - 1))
+
+
+def _nearest_in_frequency(pool: WordPool, row: int, avoid: tuple[int, ...]) -> np.ndarray:
+    """Positions in the pool of the words of the same case whose frequency is nearest to that of a token."""
+    same = pool.by_class.get(pool.surface[row], np.arange(len(pool.rows)))
+    frequency = pool.frequency[pool.rows[same]]
+    centre = int(np.searchsorted(frequency, pool.frequency[row]))
+    start = max(0, min(centre - _WINDOW // 2, len(same) - _WINDOW))
+    near = same[start : start + _WINDOW]
+    near = near[~np.isin(pool.rows[near], avoid)]
+    if len(near) == 0:
+        raise InvalidInputError(f"no other word of the case of token {row}: a matched null needs a larger vocabulary")
+    return near
+
+
+def matched_positive(
+    model: NullModel, pairs: Int[np.ndarray, "pair 2"], draws: int, rng: np.random.Generator
+) -> Float[np.ndarray, "draw"]:
+    """Keep the negative words; redraw each positive among words of the same case, similar frequency, and similar
+    cosine to its partner. Tests that it must be these partners, not just words of that kind.
+    """
+    return _matched(model, pairs[:, 0], pairs[:, 1], draws, rng)
+
+
+def matched_negative(
+    model: NullModel, pairs: Int[np.ndarray, "pair 2"], draws: int, rng: np.random.Generator
+) -> Float[np.ndarray, "draw"]:
+    """As `matched_positive` with the roles exchanged, so that the orientation of a list does not matter."""
+    return _matched(model, pairs[:, 1], pairs[:, 0], draws, rng)
+
+
+Null = Callable[[NullModel, np.ndarray, int, np.random.Generator], np.ndarray]
+
+# Name -> function. A verdict says which of them it uses; all are shown.
+NULLS: dict[str, Null] = {
+    "sign flip": sign_flip,
+    "matched re-pairing (positive)": matched_positive,
+    "matched re-pairing (negative)": matched_negative,
+    "re-pairing": repairing,
+    "partner shuffle": partner_shuffle,
+    "random words": random_words,
+}
+
+
+def shared_word_cosines(
+    operators: Float[np.ndarray, "concept token"],
+) -> Float[np.ndarray, "concept concept"]:
+    """Cosine of mean differences expected from shared words alone, b_i·b_j / (‖b_i‖‖b_j‖), signed and exact.
+
+    b_i is the column mean of concept i's difference operator over tokens (+1/n for each positive, −1/n for each
+    negative occurrence): the cosine that independent isotropic token vectors would give. Shown beside a heat map,
+    never subtracted from it.
+    """
+    return metrics.direction_cosines(operators)
+
+
+def difference_operators(pairs_by_concept: list[np.ndarray]) -> Float[np.ndarray, "concept token"]:
+    """Rows b_i of `shared_word_cosines`, over the tokens that occur in any pair."""
+    words = np.unique(np.concatenate([p.reshape(-1) for p in pairs_by_concept]))
+    b = np.zeros((len(pairs_by_concept), len(words)))
+    for i, pairs in enumerate(pairs_by_concept):
+        np.add.at(b[i], np.searchsorted(words, pairs[:, 1]), 1 / len(pairs))
+        np.add.at(b[i], np.searchsorted(words, pairs[:, 0]), -1 / len(pairs))
+    return b

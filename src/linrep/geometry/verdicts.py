@@ -1,0 +1,104 @@
+"""From parallelism and its nulls to a verdict in words, by rules that print themselves.
+
+The rules and the effect floor come from the calibration study (benchmarks/calibration.py, results in LOG.md): change
+one only with a new run of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from linrep.geometry.nulls import benjamini_hochberg
+
+MIN_PAIRS = 8
+LEVEL = 0.05
+
+# Largest 95 % point of the parallelism of nonsense whose columns differ by case, frequency or likeness only, rounded
+# up (benchmarks/calibration.py on SmolLM2-135M). The Euclidean floor is high because one component, mostly word
+# frequency, makes unrelated differences parallel there; the other products do not see it.
+EFFECT_FLOOR = {
+    "euclidean": 0.36,
+    "causal": 0.03,
+    "shrunk": 0.03,
+    "euclidean without top component": 0.04,
+}
+
+COMMON = "common direction"
+SPECIFIC = "common direction, pair-specific"
+NONE = "no common direction"
+TOO_FEW = "too few pairs"
+
+# The nulls that a common direction must beat, all of them.
+COMMON_NULLS = ("sign flip", "matched re-pairing (positive)", "matched re-pairing (negative)")
+SPECIFIC_NULL = "partner shuffle"
+
+
+def rule(verdict: str, inner_product: str) -> str:
+    """Return the rule behind a verdict, as a sentence to print beside it."""
+    common = (
+        f"all-pairs parallelism above {EFFECT_FLOOR[inner_product]:g} (effect floor of the {inner_product} product) "
+        f"that beats {', '.join(COMMON_NULLS)}, each at p ≤ {LEVEL:g} after Benjamini–Hochberg over the run"
+    )
+    return {
+        COMMON: common,
+        SPECIFIC: f"{common}; and beats {SPECIFIC_NULL} at the same level",
+        NONE: f"not: {common}",
+        TOO_FEW: f"fewer than {MIN_PAIRS} distinct pairs: not judged",
+    }[verdict]
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """One verdict a concept, and the adjusted p-values behind it."""
+
+    verdict: tuple[str, ...]
+    p_adjusted: dict[str, Float[np.ndarray, "concept"]]
+
+
+def decide(
+    n_pairs: Int[np.ndarray, "concept"],
+    parallelism: Float[np.ndarray, "concept"],
+    p_values: dict[str, Float[np.ndarray, "concept"]],
+    inner_product: str,
+) -> Verdicts:
+    """Apply the rules to the concepts of one run under one inner product.
+
+    Parameters
+    ----------
+    n_pairs
+        Distinct pairs of each concept.
+    parallelism
+        All-pairs parallelism.
+    p_values
+        Raw p-values by null; those of `COMMON_NULLS` and `SPECIFIC_NULL` are required. NaN where not tested.
+    inner_product
+        Whose effect floor applies.
+
+    Returns
+    -------
+    Verdicts
+        Concepts with fewer than `MIN_PAIRS` pairs take no part in Benjamini–Hochberg.
+    """
+    enough = n_pairs >= MIN_PAIRS
+    adjusted = {name: benjamini_hochberg(np.where(enough, p, np.nan)) for name, p in p_values.items()}
+    common = enough & (parallelism > EFFECT_FLOOR[inner_product])
+    for name in COMMON_NULLS:
+        common = common & (adjusted[name] <= LEVEL)
+    specific = common & (adjusted[SPECIFIC_NULL] <= LEVEL)
+    words = np.select([~enough, specific, common], [TOO_FEW, SPECIFIC, COMMON], default=NONE)
+    return Verdicts(tuple(words.tolist()), adjusted)
+
+
+def judge(
+    n_pairs: Int[np.ndarray, "concept"],
+    parallelism: Float[np.ndarray, "concept"],
+    p_values: dict[str, Float[np.ndarray, "concept"]],
+    inner_product: str,
+) -> Verdicts:
+    """As `decide`; without the nulls that verdicts need, only the adjusted p-values and no verdict."""
+    if {*COMMON_NULLS, SPECIFIC_NULL} <= set(p_values):
+        return decide(n_pairs, parallelism, p_values, inner_product)
+    return Verdicts((), {name: benjamini_hochberg(p) for name, p in p_values.items()})
