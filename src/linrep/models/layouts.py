@@ -1,0 +1,100 @@
+"""Where each family of models keeps what linrep needs: one row of one table a family.
+
+A new family is a new row, not new code. The rows are checked when a model runs: `transformers_model` refuses a
+model whose logits are not cap(scale · λ·γ + bias) with the values found here. This file must not read a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from linrep.errors import ModelFileError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names of one family: tensors in the files, keys in ``config.json``, paths in the transformers model.
+
+    Parameters
+    ----------
+    gguf
+        ``general.architecture`` of its GGUF files.
+    embedding, output
+        Names of the matrices W_E and W_U in safetensors files; the first that exists is taken.
+    base, blocks, final_norm
+        Attribute paths from the causal language model to the model without its output matrix, to the list
+        of blocks, and to the norm after the last block.
+    width, n_layers
+        Keys of ``config.json`` that hold the width of the residual stream and the number of blocks.
+    scale, cap
+        Key of ``config.json`` that multiplies the logits, or caps them by cap·tanh(logits/cap), and the
+        value transformers takes where the key is missing.
+    bias
+        Name of the tensor that is added to the logits.
+    """
+
+    gguf: str
+    embedding: tuple[str, ...] = ("model.embed_tokens.weight",)
+    output: tuple[str, ...] = ("lm_head.weight",)
+    base: str = "model"
+    blocks: str = "model.layers"
+    final_norm: str = "model.norm"
+    width: str = "hidden_size"
+    n_layers: str = "num_hidden_layers"
+    scale: tuple[str, float] | None = None
+    cap: tuple[str, float] | None = None
+    bias: str | None = None
+
+
+# model_type in config.json -> layout. llama.cpp writes Mistral models under the architecture "llama".
+LAYOUTS: dict[str, Layout] = {
+    "llama": Layout(gguf="llama"),
+    "mistral": Layout(gguf="llama"),
+    "qwen2": Layout(gguf="qwen2"),
+    "qwen3": Layout(gguf="qwen3"),
+    "gemma": Layout(gguf="gemma"),
+    "gemma2": Layout(gguf="gemma2", cap=("final_logit_softcapping", 30.0)),
+    "cohere": Layout(gguf="command-r", scale=("logit_scale", 0.0625)),
+    "phi": Layout(gguf="phi2", final_norm="model.final_layernorm", bias="lm_head.bias"),
+    "gpt2": Layout(
+        gguf="gpt2",
+        embedding=("transformer.wte.weight", "wte.weight"),
+        base="transformer",
+        blocks="transformer.h",
+        final_norm="transformer.ln_f",
+        width="n_embd",
+        n_layers="n_layer",
+    ),
+    "gpt_neox": Layout(
+        gguf="gptneox",
+        embedding=("gpt_neox.embed_in.weight",),
+        output=("embed_out.weight", "lm_head.weight"),
+        base="gpt_neox",
+        blocks="gpt_neox.layers",
+        final_norm="gpt_neox.final_layer_norm",
+    ),
+}
+
+
+def _unknown(what: str, seen: str, known: Iterable[str], where: str) -> ModelFileError:
+    return ModelFileError(
+        f"{where}: no layout for the {what} {seen!r} (known: {', '.join(sorted(set(known)))}); add a row to LAYOUTS "
+        "in linrep/models/layouts.py with the names of its embedding and output matrices, the paths to its blocks "
+        "and final norm, and the config keys that scale or cap its logits"
+    )
+
+
+def layout_of(model_type: str, where: str) -> Layout:
+    """Layout of a ``model_type``; `ModelFileError` says what to supply for one that is not in the table."""
+    if model_type not in LAYOUTS:
+        raise _unknown("model_type", model_type, LAYOUTS, where)
+    return LAYOUTS[model_type]
+
+
+def model_type_of_gguf(architecture: str, where: str) -> str:
+    """``model_type`` of a GGUF ``general.architecture`` (the first family written under that name)."""
+    for model_type, layout in LAYOUTS.items():
+        if layout.gguf == architecture:
+            return model_type
+    raise _unknown("GGUF architecture", architecture, (x.gguf for x in LAYOUTS.values()), where)

@@ -1,0 +1,209 @@
+"""Where a real model comes from: a folder, a GGUF file, a name fetched before, or the local hub cache.
+
+`open_model` finds it; a source answers with plain NumPy arrays and a plain dictionary of provenance. Reading γ and
+the vocabulary imports neither torch nor transformers, and nothing is ever downloaded here (`linrep get` does that).
+"""
+
+from __future__ import annotations
+
+import abc
+import importlib.util
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from linrep.errors import MissingExtraError, ModelFileError
+from linrep.geometry.representations import Representations
+from linrep.models.layouts import Layout, layout_of
+from linrep.models.registry import locate
+from linrep.models.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from linrep.models.transformers_model import TransformersModel
+
+
+@dataclass(frozen=True)
+class AbstractModelSource(abc.ABC):
+    """A model on disk. Its γ and vocabulary are read without torch; `forward` needs ``linrep[hf]``.
+
+    Parameters
+    ----------
+    path
+        The folder or the file.
+    name
+        The name it was opened under.
+    """
+
+    path: Path
+    name: str
+
+    @property
+    @abc.abstractmethod
+    def _model_type(self) -> str:
+        """Family, a key of `layouts.LAYOUTS`."""
+
+    @property
+    @abc.abstractmethod
+    def _width(self) -> int:
+        """Width of λ and γ as the configuration says."""
+
+    @property
+    @abc.abstractmethod
+    def _output_name(self) -> str | None:
+        """Tensor that holds γ, or None when only the embedding matrix is stored (tied)."""
+
+    @property
+    @abc.abstractmethod
+    def _embedding_name(self) -> str | None:
+        """Tensor that holds W_E."""
+
+    @abc.abstractmethod
+    def _read(self, name: str) -> Float[np.ndarray, "..."]:
+        """One tensor, as floats."""
+
+    @abc.abstractmethod
+    def _read_vocabulary(self) -> Vocabulary:
+        """The tokenizer's own vocabulary."""
+
+    @abc.abstractmethod
+    def _storage(self) -> dict[str, str | int | float | bool]:
+        """The part of `describe` that only this format knows."""
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where this family keeps what linrep needs."""
+        return layout_of(self._model_type, str(self.path))
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        return self._read_vocabulary()
+
+    def vocabulary(self) -> Vocabulary:
+        """Which row of γ is which token."""
+        return self._vocabulary
+
+    def unembeddings(self) -> Float[np.ndarray, "token dim"]:
+        """γ, one row a token: the output matrix as stored, never folded or centred.
+
+        Rows beyond the vocabulary are padding and are dropped. Only this matrix is read.
+
+        Raises
+        ------
+        ModelFileError
+            When there is no such matrix, or it has another shape than the configuration says, or NaN weights.
+        """
+        return self._matrix(self._output_name or self._embedding_name)
+
+    def input_embeddings(self) -> Float[np.ndarray, "token dim"]:
+        """W_E, one row a token, as stored; the same numbers as γ when the model ties them."""
+        return self._matrix(self._embedding_name)
+
+    def _matrix(self, name: str | None) -> Float[np.ndarray, "token dim"]:
+        if name is None:
+            raise ModelFileError(
+                f"{self.path}: no embedding or output matrix found; is it a {self._model_type} language model?"
+            )
+        matrix = self._read(name)
+        if matrix.ndim != 2 or matrix.shape[1] != self._width or not len(matrix):
+            raise ModelFileError(
+                f"{self.path}: tensor {name!r} has shape {matrix.shape}, not (tokens, {self._width}) as the "
+                "configuration says: weights and configuration belong to different models"
+            )
+        # A sum is finite only if every weight is: one pass, no mask.
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = matrix.sum(dtype=np.float64)
+        if not np.isfinite(total):
+            raise ModelFileError(f"{self.path}: tensor {name!r} has NaN or infinite weights; fetch the model again")
+        return matrix[: len(self.vocabulary().clipped(len(matrix), str(self.path)))]
+
+    def representations(self) -> Representations:
+        """γ with its tokens and provenance: everything word pairs need.
+
+        ``token_frequency`` is −log(row + 1). BPE adds tokens in the order in which merging them pays, so an
+        earlier row is a more frequent token: a proxy, whose order alone is used.
+        """
+        gamma = self.unembeddings()
+        return Representations(
+            unembeddings=gamma,
+            tokens=self.vocabulary().surfaces[: len(gamma)],
+            token_frequency=-np.log(np.arange(len(gamma)) + 1.0),
+            provenance=self.describe(),
+        )
+
+    def describe(self) -> dict[str, str | int | float | bool]:
+        """Where the weights come from and how they are stored; copied into every table.
+
+        ``tied`` is decided by comparing values: γ is stored once, or twice with the same numbers.
+        """
+        vocabulary = self.vocabulary()
+        return {
+            "model": self.name,
+            "path": str(self.path),
+            "architecture": self._model_type,
+            "tied": self._output_name is None or _same(self.unembeddings(), self.input_embeddings()),
+            "vocabulary": len(vocabulary),
+            "vocabulary_kind": vocabulary.kind,
+            "dim": self._width,
+            **self._storage(),
+        }
+
+    def forward(self, *, device: str = "auto", dtype: str = "float32") -> TransformersModel:
+        """The running model, for embeddings λ and hidden states.
+
+        Parameters
+        ----------
+        device
+            ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, ...
+        dtype
+            ``"float32"``, ``"bfloat16"`` or ``"float16"``. On a CPU float32 is the fastest.
+
+        Raises
+        ------
+        MissingExtraError
+            Without torch and transformers.
+        ModelFileError
+            When the logits are not cap(scale · λ·γ + bias) with what was read from the files.
+        """
+        if any(importlib.util.find_spec(package) is None for package in ("torch", "transformers")):
+            raise MissingExtraError("running a model (embeddings, hidden states)", "hf")
+        from linrep.models.transformers_model import TransformersModel
+
+        return TransformersModel.load(self, device=device, dtype=dtype)
+
+
+def _same(a: Float[np.ndarray, "..."], b: Float[np.ndarray, "..."], *, rows: int = 4096) -> bool:
+    """Whether two matrices hold the same numbers; stops at the first block that differs."""
+    return a.shape == b.shape and all(np.array_equal(a[i : i + rows], b[i : i + rows]) for i in range(0, len(a), rows))
+
+
+def open_model(model: str | Path, *, revision: str | None = None) -> AbstractModelSource:
+    """Find a model on this machine.
+
+    Parameters
+    ----------
+    model
+        A name fetched before (``"smollm2-135m"``), a folder, a ``.gguf`` file, or a hub id
+        (``"org/name"``) that is in the local hub cache. Nothing is downloaded.
+    revision
+        Branch, tag or commit of a hub id.
+
+    Raises
+    ------
+    ModelNotFoundError
+        When there is no such model; the message says how to get it.
+    ModelFileError
+        When there is one but not of a format that is read.
+    """
+    path, name = locate(model, revision=revision)
+    # Imported here: measuring a folder does not pay for the gguf package.
+    if path.is_dir():
+        from linrep.models.folder_source import FolderSource
+
+        return FolderSource(path, name)
+    from linrep.models.gguf_source import GgufSource
+
+    return GgufSource(path, name)
