@@ -77,7 +77,7 @@ def locate(model: str | Path, *, revision: str | None = None) -> tuple[Path, str
                 "give the folder that holds the weights"
             )
         return path, path.stem
-    if isinstance(model, str) and _is_hub_id(model):
+    if isinstance(model, str) and is_hub_id(model):
         if snapshot := _hub_snapshot(model, revision):
             return snapshot, model
         raise ModelNotFoundError(f"{model!r} is no folder, no file, and not in the local hub cache: linrep get {model}")
@@ -86,7 +86,8 @@ def locate(model: str | Path, *, revision: str | None = None) -> tuple[Path, str
     raise ModelNotFoundError(f"no model {text!r}: no folder, no .gguf file, no name, no hub id (org/name); {hint}")
 
 
-def _is_hub_id(text: str) -> bool:
+def is_hub_id(text: str) -> bool:
+    """Whether a MODEL is written like a hub id, org/name."""
     parts = text.split("/")
     return len(parts) == 2 and all(parts) and not text.startswith((".", "~")) and not text.endswith(".gguf")
 
