@@ -1,0 +1,91 @@
+"""What several verbs share: the progress bar, the reuse of finished runs, and how results are printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from linrep.runs.store import Run
+    from linrep.studies.result import Progress, StudyConfig, StudyResult
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file; options given here win over it.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run that is already there.")]
+WithReport = Annotated[bool, typer.Option("--report/--no-report", help="Write the page into the run's folder.")]
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """Progress on stderr with the time left; silent where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=1.0)
+        yield lambda fraction, text: bar.update(task, completed=fraction, description=text)
+
+
+def run_study(study: Callable[..., StudyResult], config: StudyConfig, out: Path, *, overwrite: bool = False) -> Run:
+    """Run a study into a folder, or reuse the complete run of the same configuration and version there."""
+    from linrep.runs.save import finished, save_result
+
+    if not overwrite and (run := finished(out, config)) is not None:
+        note(f"{out} already holds this run: reused (--overwrite computes it again)")
+        return run
+    with progress_bar() as progress:
+        result = study(config, progress=progress)
+    return save_result(result, out, overwrite=overwrite)
+
+
+def write_page(runs: list[Run], folder: Path) -> Path:
+    """Write the report page of some runs."""
+    from linrep.report.page import write_report
+
+    with progress_bar() as progress:
+        return write_report(runs, folder, progress=progress)
+
+
+def note(text: str) -> None:
+    """Print something a person should know, on stderr."""
+    typer.secho(text, fg="bright_black", err=True)
+
+
+def print_table(title: str, columns: list[str], rows: list[list[str]], *, err: bool = True) -> None:
+    """A table for people."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console(stderr=err).print(table)
+
+
+def finish(result: dict[str, Any], as_json: bool, *paths: Path) -> None:
+    """Print the result: paths a line each, or everything as JSON."""
+    if as_json:
+        typer.echo(json.dumps(result, ensure_ascii=False, indent=2, default=str))
+    else:
+        for path in paths:
+            typer.echo(str(path))

@@ -1,0 +1,45 @@
+"""`linrep demo`: one path, two worlds, one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from linrep.cli import common
+
+MODEL = "smollm2-135m"
+
+
+def demo(
+    out: common.Out = None,
+    model: Annotated[str, typer.Option(help="Model to measure.")] = MODEL,
+    seed: Annotated[int, typer.Option(help="Seed of the simulation and of all nulls.")] = 0,
+    overwrite: common.Overwrite = False,
+    as_json: common.Json = False,
+) -> None:
+    """Simulate concept worlds, measure a real model with the same code, and write one page.
+
+    About two minutes on two cores. The model must be there: `linrep get smollm2-135m` fetches the default one. A
+    half that is already finished is reused.
+    """
+    from linrep.models.source import open_model
+    from linrep.runs.config import validate
+    from linrep.studies.real_model import MeasureConfig, measure_model
+    from linrep.studies.simulation import SimulationConfig, simulate
+
+    open_model(model)  # a missing model is said before any work
+    folder = out or Path("runs/demo")
+    simulation = validate(SimulationConfig, {"first_seed": seed}, "options")
+    measurement = validate(MeasureConfig, {"model": model, "seed": seed}, "options")
+    runs = [
+        common.run_study(simulate, simulation, folder / "simulation", overwrite=overwrite),
+        common.run_study(measure_model, measurement, folder / "model", overwrite=overwrite),
+    ]
+    from linrep.cli.measure import show as show_model
+    from linrep.cli.simulate import show as show_simulation
+
+    cells, verdicts = show_simulation(runs[0]), show_model(runs[1])
+    page = common.write_page(runs, folder / "report")
+    common.finish({"runs": [r.path for r in runs], "report": page, "cells": cells, "verdicts": verdicts}, as_json, page)

@@ -1,0 +1,24 @@
+"""`linrep get`: the one command that downloads."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from linrep.cli import common
+
+
+def get(
+    name: Annotated[str, typer.Argument(help="A name from `linrep list models`, or a hub id (org/name).")],
+    as_json: common.Json = False,
+) -> None:
+    """Fetch a model once into the user's cache, check it, and print its folder.
+
+    Nothing else in linrep downloads anything. The environment variable LINREP_CACHE moves the cache.
+    """
+    from linrep.models.get import get_model
+
+    with common.progress_bar() as progress:
+        folder = get_model(name, progress=lambda stage, done, total: progress(done / max(total, 1), f"{name}: {stage}"))
+    common.finish({"name": name, "folder": folder}, as_json, folder)

@@ -1,0 +1,199 @@
+"""Simulate concept worlds, train predictors on them, and measure the geometry as it emerges.
+
+A cell is one context law at one width d; every seed is its own random world and its own initial values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import AfterValidator, Field
+
+from linrep.geometry import metrics
+from linrep.geometry.measure import measure
+from linrep.geometry.measurements import Measurements
+from linrep.geometry.pairs import ConceptPairs
+from linrep.learning.training import Trajectory, fit_many
+from linrep.studies.result import Progress, StudyConfig, StudyResult, part
+from linrep.theory.wide_limit import wide_limit_parallelism
+from linrep.worlds.contexts import ContextLaw
+from linrep.worlds.graph import ConceptGraph
+from linrep.worlds.world import World
+
+# The one null of a toy vocabulary that redraws something meaningful; its words have neither case nor meaning.
+_NULLS = ("sign flip",)
+
+
+def _law(text: str) -> str:
+    return ContextLaw.parse(text).name
+
+
+class SimulationConfig(StudyConfig):
+    """Worlds, predictors and training of `simulate`; every field is a key of the TOML file."""
+
+    concepts: int = Field(5, ge=1, le=10, description="m, number of binary concepts")
+    edge_probability: float = Field(0.5, ge=0, le=1, description="of the random concept graph")
+    bernoulli_low: float = Field(0.3, gt=0, lt=1, description="smallest conditional probability")
+    bernoulli_high: float = Field(0.7, gt=0, lt=1, description="largest conditional probability")
+    laws: tuple[Annotated[str, AfterValidator(_law)], ...] = Field(
+        ("complete", "at-most-2"), min_length=1, description="complete, at-most-K, masked-Q or kept-FRACTION"
+    )
+    dims: tuple[Annotated[int, Field(ge=1)], ...] = Field((5, 10), min_length=1, description="widths d of λ and γ")
+    seeds: int = Field(32, ge=1, description="number of seeds: each its own world and initial values")
+    first_seed: int = Field(0, ge=0)
+    predictor: str = Field("table", description="table or factored")
+    optimizer: str = Field("gradient_descent", description="gradient_descent or adam")
+    step_size: float = Field(5.0, gt=0)
+    steps: int = Field(15_000, ge=1)
+    initial_scale: float = Field(0.1, gt=0, description="standard deviation of the initial λ and γ")
+    snapshots: int = Field(40, ge=2, description="measured moments of training, on a log schedule")
+
+
+def simulate(config: SimulationConfig, *, progress: Progress | None = None) -> StudyResult:
+    """Train and measure every cell of a configuration.
+
+    Returns
+    -------
+    StudyResult
+        Rows per seed and snapshot (excess loss, parallelism, alignment, orthogonality, with the untrained value of
+        the same seed as null), and per concept at the last snapshot.
+    """
+    cells = [(law, dim) for law in config.laws for dim in config.dims]
+    rows: list[dict[str, Any]] = []
+    tables: list[Measurements] = []
+    details: dict[str, Any] = {"cells": {}, "adjacent": {}, "wide_limit": {}}
+    for k, (law, dim) in enumerate(cells):
+        name = f"m={config.concepts} d={dim} {law}"
+        tell = part(progress, k / len(cells), (k + 1) / len(cells))
+        worlds = [_world(config, law, seed) for seed in _seeds(config)]
+        trajectory = fit_many(
+            worlds,
+            seeds=_seeds(config),
+            dim=dim,
+            predictor=config.predictor,
+            optimizer=config.optimizer,
+            step_size=config.step_size,
+            steps=config.steps,
+            initial_scale=config.initial_scale,
+            n_snapshots=config.snapshots,
+            progress=lambda fraction, tell=tell, name=name: tell(0.8 * fraction, f"{name}: training"),
+        )
+        for s, world in enumerate(worlds):
+            tell(0.8 + 0.2 * s / len(worlds), f"{name}: measuring")
+            rows += _emergence(trajectory, s, world, name)
+            if np.isfinite(trajectory.unembeddings[s, -1]).all():
+                tables.append(_final(trajectory, s, world, name))
+        details["cells"][name] = _summary(trajectory)
+        details["adjacent"][name] = _adjacent(worlds[0])
+        if (limit := _limit(config.concepts, law)) is not None:
+            details["wide_limit"][law] = limit
+    return StudyResult(
+        kind="simulate",
+        title=f"{config.seeds} random concept worlds of {config.concepts} concepts, {config.predictor} predictors",
+        config=config,
+        measurements=Measurements.concat([Measurements.from_rows(rows), *tables]),
+        details=details,
+    )
+
+
+def _seeds(config: SimulationConfig) -> list[int]:
+    return list(range(config.first_seed, config.first_seed + config.seeds))
+
+
+def _world(config: SimulationConfig, law: str, seed: int) -> World:
+    graph = ConceptGraph.random(
+        config.concepts,
+        config.edge_probability,
+        low=config.bernoulli_low,
+        high=config.bernoulli_high,
+        seed=seed,
+    )
+    return World(graph, ContextLaw.parse(law))
+
+
+def _summary(trajectory: Trajectory) -> dict[str, Any]:
+    excess = trajectory.excess[:, -1]
+    return {
+        "converged": int(np.sum(trajectory.converged)),
+        "seeds": len(trajectory.seeds),
+        "median_excess": float(np.nanmedian(excess)),
+        "status": {status: trajectory.status.count(status) for status in sorted(set(trajectory.status))},
+        "settings": dict(trajectory.settings),
+    }
+
+
+def _adjacent(world: World) -> list[list[str]]:
+    adjacency, names = world.graph.moral_adjacency(), world.graph.names
+    return [[names[i], names[j]] for i, j in np.argwhere(np.triu(adjacency)).tolist()]
+
+
+def _limit(m: int, law: str) -> float | None:
+    """Parallelism that free tables of full width go to, for the laws whose limit is known."""
+    parsed = ContextLaw.parse(law)
+    if m < 2 or parsed.kind not in {"complete", "at-most"}:
+        return None
+    return wide_limit_parallelism(m, None if parsed.kind == "complete" else int(parsed.amount or 0) or None)
+
+
+def _differences(rows: np.ndarray, pairs: ConceptPairs) -> list[np.ndarray]:
+    """Difference vectors of each concept, "snapshot pair dim"."""
+    ends = [pairs.of(name) for name in pairs.names]
+    return [rows[:, of[:, 1]].astype(np.float64) - rows[:, of[:, 0]] for of in ends]
+
+
+def _emergence(trajectory: Trajectory, s: int, world: World, source: str) -> list[dict[str, Any]]:
+    """Rows of one seed over its snapshots, with the untrained value (step 0) as null."""
+    token, context = world.token_pairs(), world.context_pairs()
+    finite = np.isfinite(trajectory.unembeddings[s]).all(axis=(1, 2)) & np.isfinite(trajectory.embeddings[s]).all(
+        axis=(1, 2)
+    )
+    gamma, lam = (np.where(finite[:, None, None], x[s], 0) for x in (trajectory.unembeddings, trajectory.embeddings))
+    deltas, contexts = _differences(gamma, token), _differences(lam, context)
+    cosines = metrics.direction_cosines(np.stack([d.mean(axis=1) for d in deltas], axis=1))
+    apart = ~world.graph.moral_adjacency()
+    curves = {
+        ("excess_loss", "all"): trajectory.excess[s],
+        ("parallelism", "all"): np.mean([metrics.parallelism(d) for d in deltas], axis=0),
+        ("alignment", "all"): np.mean([metrics.alignment(c, d) for c, d in zip(contexts, deltas, strict=True)], axis=0),
+        ("orthogonality", "all"): metrics.orthogonality(cosines),
+        ("orthogonality", "not adjacent"): metrics.orthogonality(cosines, apart),
+    }
+    units = {"excess_loss": "nats", "orthogonality": "mean |cosine|"}
+    dim = gamma.shape[2]
+    chance = metrics.random_absolute_cosine(dim)
+    common = {"source": source, "seed": int(trajectory.seeds[s]), "status": trajectory.status[s]}
+    common |= {"inner_product": "euclidean", "inner_product_rank": dim}
+    rows = []
+    for (metric, split), curve in curves.items():
+        for k, step in enumerate(trajectory.steps.tolist()):
+            value = float(curve[k]) if finite[k] and np.isfinite(curve[k]) else None
+            row = common | {"step": step, "metric": metric, "split": split, "value": value}
+            row |= {"unit": units.get(metric, "cosine"), "side": "both" if metric == "alignment" else "unembedding"}
+            if metric == "excess_loss":
+                row |= {"inner_product": None, "inner_product_rank": None, "side": None}
+            rows.append(row)
+            start = float(curve[0]) if np.isfinite(curve[0]) else None
+            rows.append(row | {"null": "untrained", "null_value": start})
+            if metric == "orthogonality":
+                rows.append(row | {"null": "random directions", "null_value": chance})
+    return rows
+
+
+def _final(trajectory: Trajectory, s: int, world: World, source: str) -> Measurements:
+    """The same measurement as of a real model, on the trained predictor of one seed."""
+    trained = trajectory.representations(s)
+    products: Sequence[str] = ("euclidean", "causal")
+    measured = measure(
+        trained,
+        world.token_pairs(),
+        world.context_pairs(),
+        inner_products=products if trained.dim < trained.n_tokens - 1 else products[:1],
+        null_names=_NULLS,
+        untrained=trajectory.representations(s, 0),
+        draws=200,
+        seed=int(trajectory.seeds[s]),
+    )
+    step = int(trajectory.steps[-1])
+    return measured.measurements.with_columns(source=source, seed=int(trajectory.seeds[s]), step=step)
