@@ -112,28 +112,29 @@ class NullModel:
 
     Parameters
     ----------
-    vectors
-        Words of the pool in the common space; float32, since a null needs no more.
-    pool
-        Their rows, case and frequency.
     unembeddings, inner_product
-        To carry any other token of a pair into the common space.
+        γ, and what carries any token of it into the common space.
+    pool
+        The words that nulls draw from.
     """
 
-    vectors: Float[np.ndarray, "word dim"]
-    pool: WordPool
     unembeddings: Float[np.ndarray, "token dim"]
     inner_product: InnerProduct
+    pool: WordPool
 
     @classmethod
     def of(cls, representations: Representations, inner_product: InnerProduct, pool: WordPool) -> NullModel:
-        """Carry the pool into the common space of an inner product."""
-        gamma = representations.unembeddings
-        vectors = np.empty((len(pool.rows), gamma.shape[1]), dtype=np.float32)
-        for start in range(0, len(pool.rows), 8192):
+        """Build from representations."""
+        return cls(representations.unembeddings, inner_product, pool)
+
+    @cached_property
+    def vectors(self) -> Float[np.ndarray, "word dim"]:
+        """Words of the pool in the common space, made when first drawn from; float32, a null needs no more."""
+        vectors = np.empty((len(self.pool.rows), self.unembeddings.shape[1]), dtype=np.float32)
+        for start in range(0, len(vectors), 8192):
             part = slice(start, start + 8192)
-            vectors[part] = inner_product.unembeddings(gamma[pool.rows[part]])
-        return cls(vectors, pool, gamma, inner_product)
+            vectors[part] = self.carry(self.pool.rows[part])
+        return vectors
 
     def carry(self, rows: Int[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape dim"]:
         """Any tokens in the common space."""
