@@ -15,13 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from linrep.concepts.load import token_pairs
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from scipy.stats import binom
 
 from linrep import load_concepts, open_model
+from linrep.concepts.load import token_pairs
 from linrep.geometry import metrics, nulls, verdicts
 from linrep.geometry.inner_products import INNER_PRODUCTS
 from linrep.geometry.representations import Representations
