@@ -15,7 +15,6 @@ import os
 import platform
 import re
 import shutil
-import tempfile
 import time
 import tomllib
 from collections.abc import Mapping
@@ -34,7 +33,16 @@ from safetensors import SafetensorError
 from linrep import __version__
 from linrep.errors import InvalidInputError, StorageError
 from linrep.geometry.measurements import Measurements
-from linrep.runs.files import parquet_bytes, plain, storage_error, sync_folder, versions, without_none
+from linrep.runs.files import (
+    new_partial,
+    parquet_bytes,
+    plain,
+    put_in_place,
+    storage_error,
+    versions,
+    without_none,
+    write_bytes,
+)
 
 SCHEMA_VERSION = 1
 RUN_FILE = "run.json"
@@ -43,6 +51,9 @@ MEASUREMENTS_FILE = "measurements.parquet"
 ARRAYS_FILE = "arrays.safetensors"
 
 Kind = Literal["simulate", "measure"]
+
+# The metric whose status is that of a seed of a source, or of a concept of a model.
+_STATUS_METRIC = {"simulate": "excess_loss", "measure": "parallelism"}
 
 
 class RunWriter:
@@ -111,12 +122,7 @@ class RunWriter:
     def __enter__(self) -> RunWriter:
         self._started, self._clock = datetime.now(UTC), time.monotonic()
         self._check_target()
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.partial-", dir=self.path.parent))
-            self._folder.chmod(0o755)  # mkdtemp keeps others out, a finished run need not
-        except OSError as e:
-            raise storage_error("create a run in", self.path.parent, e) from e
+        self._folder = new_partial(self.path)
         try:
             self._write(CONFIG_FILE, self._config)
         except BaseException:
@@ -137,11 +143,11 @@ class RunWriter:
         """Write the tidy table, its ``run_id`` filled in."""
         table = measurements.with_columns(run_id=self.run_id).table
         own = table.filter(pl.col("null").is_null())
-        counted = own.select("source", "seed", "concept", "status").drop_nulls("status").unique()
+        counted = own.filter(metric=_STATUS_METRIC[self.kind]).select("source", "seed", "concept", "status")
+        counts = counted.drop_nulls("status").unique()["status"].value_counts().sort("status")
         self._summary = {
             "seeds": sorted(own["seed"].drop_nulls().unique().to_list()),
-            # Each seed of a source, or each concept of a model, counts once for each status it has.
-            "status_counts": dict(counted["status"].value_counts().sort("status").iter_rows()),
+            "status_counts": dict(counts.iter_rows()),
         }
         self._write(MEASUREMENTS_FILE, parquet_bytes(table))
 
@@ -179,14 +185,7 @@ class RunWriter:
             raise StorageError(f"{self.path} already holds a run; choose another folder, or allow it to be overwritten")
 
     def _write(self, name: str, content: bytes) -> None:
-        path = self.folder / name
-        try:
-            with path.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as e:
-            raise storage_error("write", self.path / name, e) from e
+        write_bytes(self.folder / name, content, self.path / name)
         if name != RUN_FILE:
             self._files[name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
@@ -211,26 +210,8 @@ class RunWriter:
             "files": self._files,
         }
         self._write(RUN_FILE, (json.dumps(info, indent=2, ensure_ascii=False) + "\n").encode())
-        sync_folder(self.folder)
         self._check_target()  # somebody else may have written there meanwhile
-        try:
-            self._put_in_place()
-        except OSError as e:
-            raise storage_error("put the run in place at", self.path, e) from e
-        sync_folder(self.path.parent)
-
-    def _put_in_place(self) -> None:
-        if not (self.path / RUN_FILE).is_file():
-            self.folder.replace(self.path)
-            return
-        old = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.old-", dir=self.path.parent))
-        self.path.replace(old)  # a folder renames onto an empty folder
-        try:
-            self.folder.replace(self.path)
-        except OSError:
-            old.replace(self.path)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
+        put_in_place(self.folder, self.path)
 
     def _discard(self) -> None:
         if self._folder is not None:

@@ -17,7 +17,7 @@ import pytest
 
 from linrep.errors import InvalidInputError, LinrepError, StorageError
 from linrep.geometry.measurements import Measurements
-from linrep.runs import store
+from linrep.runs import files
 from linrep.runs.store import Run, RunWriter, find_runs
 
 ROWS = Measurements.from_rows(
@@ -159,14 +159,14 @@ def test_damaged_or_foreign_run_json(tmp_path: Path) -> None:
 def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The kernel's own ENOSPC: one file of the new run is /dev/full."""
     write(tmp_path / "run", 0.1)
-    mkdtemp = store.tempfile.mkdtemp
+    mkdtemp = files.tempfile.mkdtemp
 
     def with_full_device(**options: str) -> str:
         folder = mkdtemp(**options)
         Path(folder, name).symlink_to("/dev/full")
         return folder
 
-    monkeypatch.setattr(store.tempfile, "mkdtemp", with_full_device)
+    monkeypatch.setattr(files.tempfile, "mkdtemp", with_full_device)
     with pytest.raises(StorageError, match=os.strerror(errno.ENOSPC)) as caught:
         write(tmp_path / "run", 0.2, overwrite=True)
     assert name in str(caught.value) and "\n" not in str(caught.value)
