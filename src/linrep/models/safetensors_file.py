@@ -96,12 +96,13 @@ def read_tensor(name: str, info: TensorInfo) -> Float[np.ndarray, "..."]:
             f"({', '.join(_FLOAT_BYTES)}); use the model before it was quantised, or its GGUF file"
         )
     raw_type = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}[info.dtype]
-    if math.prod(info.shape) == 0:
-        return np.zeros(info.shape, np.float32)
-    mapped = np.asarray(np.memmap(info.file, raw_type, "r", info.start, info.shape))
+    if math.prod(info.shape):
+        stored = np.asarray(np.memmap(info.file, raw_type, "r", info.start, info.shape))
+    else:
+        stored = np.zeros(info.shape, raw_type)  # an empty tensor cannot be mapped
     if info.dtype == "BF16":  # the upper half of a float32
-        return np.left_shift(mapped, 16, dtype=np.uint32).view(np.float32)
-    return mapped.astype(np.float32) if info.dtype == "F16" else mapped
+        return np.left_shift(stored, 16, dtype=np.uint32).view(np.float32)
+    return stored.astype(np.float32) if info.dtype == "F16" else stored
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,9 @@ class AbstractModelSource(abc.ABC):
     path: Path
     name: str
 
+    def __post_init__(self) -> None:
+        layout_of(self._model_type, str(self.path))  # an unknown family is refused before anything is read
+
     @property
     @abc.abstractmethod
     def _model_type(self) -> str:

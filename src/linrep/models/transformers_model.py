@@ -45,6 +45,8 @@ class TransformersModel:
         The transformers objects, for what this class does not do (interventions).
     layout
         Where its family keeps blocks and final norm.
+    n_tokens
+        Rows of γ that are tokens; the rest of the matrix is padding.
     device, dtype
         Where it runs, and in which float type.
     """
@@ -53,6 +55,7 @@ class TransformersModel:
     model: Any
     tokenizer: Any
     layout: Layout
+    n_tokens: int
     device: str
     dtype: str
 
@@ -74,8 +77,9 @@ class TransformersModel:
                 reason = (str(e).strip() or type(e).__name__).splitlines()[0]
                 raise ModelFileError(f"{source.path}: transformers cannot load it ({reason})") from e
             model = model.to(device).eval()
-        running = cls(source.name, model, tokenizer, source.layout, device, dtype)
-        running._check(source.unembeddings(), str(source.path))
+        gamma = source.unembeddings()
+        running = cls(source.name, model, tokenizer, source.layout, len(gamma), device, dtype)
+        running._check(gamma, str(source.path))
         return running
 
     def untrained(self, seed: int) -> TransformersModel:
@@ -107,7 +111,7 @@ class TransformersModel:
 
     def unembeddings(self) -> Float[np.ndarray, "token dim"]:
         """γ as the running model holds it, float32, padding rows of the matrix left out."""
-        weight = self.model.get_output_embeddings().weight[: len(self.tokenizer)]
+        weight = self.model.get_output_embeddings().weight[: self.n_tokens]
         return weight.detach().to("cpu", torch.float32).numpy().copy()
 
     def describe(self) -> dict[str, str | int | float | bool]:

@@ -1,0 +1,3 @@
+from tests.fixtures.real_model import smollm2_folder
+
+__all__ = ["smollm2_folder"]
