@@ -1,3 +1,3 @@
-from tests.fixtures.real_model import smollm2_folder
+from tests.fixtures.real_model import smollm2_folder, smollm2_gguf
 
-__all__ = ["smollm2_folder"]
+__all__ = ["smollm2_folder", "smollm2_gguf"]

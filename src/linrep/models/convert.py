@@ -21,7 +21,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from linrep.errors import ModelFileError, StorageError
 from linrep.models.folder_source import RECORD
 from linrep.models.gguf_file import GgufFile
-from linrep.models.gguf_source import EMBEDDING, OUTPUT, quantisation_of
+from linrep.models.gguf_source import EMBEDDING, OUTPUT, quantisation_of, tokens_of
 from linrep.models.safetensors_file import SINGLE
 
 Progress = Callable[[str, int, int], None]
@@ -170,17 +170,16 @@ def _tokenizer(gguf: GgufFile) -> Tokenizer:
             f"{gguf.path}: tokenizer {model!r} with pre-tokenizer {pre!r} is not converted, only 'gpt2' with "
             f"{', '.join(_PRE_TOKENIZERS)}; open the GGUF file itself"
         )
-    tokens: list[str] = gguf.require("tokenizer.ggml.tokens")
+    tokens, kinds = tokens_of(gguf)
     merges = [tuple(merge.split(" ")) for merge in gguf.require("tokenizer.ggml.merges")]
     tokenizer = Tokenizer(models.BPE({t: i for i, t in enumerate(tokens)}, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [*_PRE_TOKENIZERS[pre], pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    kinds = gguf.get("tokenizer.ggml.token_type") or []
     control, added = 3, 4
     for kind in (control, added):
-        named = [t for t, k in zip(tokens, kinds, strict=False) if k == kind]
+        named = [t for t, k in zip(tokens, kinds, strict=True) if k == kind]
         entries = [AddedToken(t, special=kind == control, normalized=False) for t in named]
         (tokenizer.add_special_tokens if kind == control else tokenizer.add_tokens)(entries)
     if gguf.get("tokenizer.ggml.add_bos_token", False):
@@ -192,7 +191,7 @@ def _tokenizer(gguf: GgufFile) -> Tokenizer:
 
 
 def _tokenizer_config(gguf: GgufFile) -> dict[str, Any]:
-    tokens: list[str] = gguf.require("tokenizer.ggml.tokens")
+    tokens, _ = tokens_of(gguf)
     keys = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
     rows = {key: gguf.get(f"tokenizer.ggml.{name}_token_id") for key, name in keys.items()}
     template = gguf.get("tokenizer.chat_template")

