@@ -99,10 +99,15 @@ class WordPool:
         )
 
     @cached_property
+    def by_frequency(self) -> Int[np.ndarray, "word"]:
+        """Positions in `rows`, by increasing frequency."""
+        return np.argsort(self.frequency[self.rows], kind="stable")
+
+    @cached_property
     def by_class(self) -> dict[str, Int[np.ndarray, "word"]]:
         """Positions in `rows` of each surface class, by increasing frequency."""
         classes = np.array([self.surface[row] for row in self.rows])
-        order = np.argsort(self.frequency[self.rows], kind="stable")
+        order = self.by_frequency
         return {c: order[classes[order] == c] for c in np.unique(classes).tolist()}
 
 
@@ -128,16 +133,24 @@ class NullModel:
         return cls(representations.unembeddings, inner_product, pool)
 
     @cached_property
+    def centre(self) -> Float[np.ndarray, "dim"]:
+        """Mean word of the pool in the common space: what the loss cannot tell (γ + v) cancels against it."""
+        return self.inner_product.unembeddings(self.unembeddings[self.pool.rows].mean(axis=0, dtype=np.float64))
+
+    @cached_property
     def vectors(self) -> Float[np.ndarray, "word dim"]:
-        """Words of the pool in the common space, made when first drawn from; float32, a null needs no more."""
+        """Words of the pool in the common space, centred, made when first drawn from.
+
+        float32: a null needs no more, once a common offset is gone.
+        """
         vectors = np.empty((len(self.pool.rows), self.unembeddings.shape[1]), dtype=np.float32)
         for start in range(0, len(vectors), 8192):
             part = slice(start, start + 8192)
-            vectors[part] = self.carry(self.pool.rows[part])
+            vectors[part] = self.carry(self.pool.rows[part]) - self.centre
         return vectors
 
     def carry(self, rows: Int[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape dim"]:
-        """Any tokens in the common space."""
+        """Any tokens in the common space, not centred."""
         return self.inner_product.unembeddings(self.unembeddings[rows])
 
 
@@ -166,6 +179,8 @@ def _words_of(model: NullModel, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """Gram matrix of the distinct words of some pairs, and the pairs as indices into it."""
     words, index = np.unique(pairs, return_inverse=True)
     vectors = model.carry(words)
+    # Only differences count; a large common offset would cancel badly in the squared lengths of the Gram matrix.
+    vectors = vectors - vectors.mean(axis=0)
     return vectors @ vectors.T, index.reshape(pairs.shape)
 
 
@@ -221,36 +236,44 @@ def random_words(
 def _matched(
     model: NullModel, kept: np.ndarray, redrawn: np.ndarray, draws: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Parallelism of differences partner − kept, with matched random partners (the sign cancels in the metric)."""
-    ends, partners = model.carry(kept), model.carry(redrawn)
+    """Parallelism of differences partner − kept, with matched random partners (the sign cancels in the metric).
+
+    A word that occurs in several pairs gets one substitute a draw for all of them, so that a list that is parallel
+    only because its pairs share words, on whichever side, is parallel under the null too.
+    """
+    ends, partners = model.carry(kept) - model.centre, model.carry(redrawn) - model.centre
     similarity = metrics.cosine(ends, partners)
-    candidates = np.empty((len(kept), _CANDIDATES), dtype=np.int64)
-    for j, (row, other) in enumerate(zip(redrawn.tolist(), kept.tolist(), strict=True)):
-        near = _nearest_in_frequency(model.pool, row, avoid=(row, other))
-        vectors = model.vectors[near]
-        cosines = vectors @ ends[j].astype(np.float32)
-        cosines /= np.linalg.norm(vectors, axis=1) * np.linalg.norm(ends[j]) + 1e-30
-        take = min(_CANDIDATES, len(near))
-        best = near[np.argpartition(np.abs(cosines - similarity[j]), take - 1)[:take]]
-        candidates[j] = np.resize(best, _CANDIDATES)
-    units = metrics.unit(model.vectors[candidates] - ends[:, None].astype(np.float32))
+    words, which = np.unique(redrawn, return_inverse=True)
+    candidates = np.empty((len(words), _CANDIDATES), dtype=np.int64)
+    for w, word in enumerate(words.tolist()):
+        pairs = np.flatnonzero(which == w)
+        near = _nearest_in_frequency(model.pool, word, avoid=(word, *kept[pairs].tolist()))
+        cosines = metrics.unit(model.vectors[near]) @ metrics.unit(ends[pairs]).T.astype(np.float32)
+        distance = np.abs(cosines - similarity[pairs]).mean(axis=1)
+        best = near[np.argpartition(distance, min(_CANDIDATES, len(near)) - 1)[:_CANDIDATES]]
+        candidates[w] = np.resize(best, _CANDIDATES)
+    units = metrics.unit(model.vectors[candidates[which]] - ends[:, None].astype(np.float32))
     n = len(kept)
-    choice = rng.integers(_CANDIDATES, size=(draws, n)) + np.arange(n) * _CANDIDATES
+    choice = rng.integers(_CANDIDATES, size=(draws, len(words)))[:, which] + np.arange(n) * _CANDIDATES
     pick = sparse.csr_array(
         (np.ones(choice.size, dtype=np.float32), choice.reshape(-1), np.arange(draws + 1) * n),
         shape=(draws, n * _CANDIDATES),
     )
-    sums = pick @ units.reshape(n * _CANDIDATES, -1)
-    return (np.einsum("dk,dk->d", sums, sums, dtype=np.float64) - n) / (n * (n - 1))
+    units = units.reshape(n * _CANDIDATES, -1)
+    sums, own = pick @ units, pick @ np.einsum("ck,ck->c", units, units)
+    return (np.einsum("dk,dk->d", sums, sums, dtype=np.float64) - own) / (n * (n - 1))
 
 
 def _nearest_in_frequency(pool: WordPool, row: int, avoid: tuple[int, ...]) -> np.ndarray:
     """Positions in the pool of the words of the same case whose frequency is nearest to that of a token."""
-    same = pool.by_class.get(pool.surface[row], np.arange(len(pool.rows)))
+    same = pool.by_class.get(pool.surface[row], pool.by_frequency)
     frequency = pool.frequency[pool.rows[same]]
-    centre = int(np.searchsorted(frequency, pool.frequency[row]))
-    start = max(0, min(centre - _WINDOW // 2, len(same) - _WINDOW))
-    near = same[start : start + _WINDOW]
+    if frequency[0] == frequency[-1]:  # unknown: a window would be the first rows of the vocabulary, so spread out
+        near = same[np.linspace(0, len(same) - 1, min(_WINDOW, len(same))).astype(np.int64)]
+    else:
+        centre = int(np.searchsorted(frequency, pool.frequency[row]))
+        start = max(0, min(centre - _WINDOW // 2, len(same) - _WINDOW))
+        near = same[start : start + _WINDOW]
     near = near[~np.isin(pool.rows[near], avoid)]
     if len(near) == 0:
         raise InvalidInputError(f"no other word of the case of token {row}: a matched null needs a larger vocabulary")
@@ -261,7 +284,7 @@ def matched_positive(
     model: NullModel, pairs: Int[np.ndarray, "pair 2"], draws: int, rng: np.random.Generator
 ) -> Float[np.ndarray, "draw"]:
     """Keep the negative words; redraw each positive among words of the same case, similar frequency, and similar
-    cosine to its partner. Tests that it must be these partners, not just words of that kind.
+    (centred) cosine to its partner. Tests that it must be these partners, not just words of that kind.
     """
     return _matched(model, pairs[:, 0], pairs[:, 1], draws, rng)
 
