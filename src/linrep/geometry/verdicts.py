@@ -40,11 +40,12 @@ def rule(verdict: str, inner_product: str) -> str:
     """Return the rule behind a verdict, as a sentence to print beside it."""
     common = (
         f"all-pairs parallelism above {EFFECT_FLOOR[inner_product]:g} (effect floor of the {inner_product} product) "
-        f"that beats {', '.join(COMMON_NULLS)}, each at p ≤ {LEVEL:g} after Benjamini–Hochberg over the run"
+        f"that beats {', '.join(COMMON_NULLS)}: the largest of their p-values is ≤ {LEVEL:g} after "
+        "Benjamini–Hochberg over the run"
     )
     return {
         COMMON: common,
-        SPECIFIC: f"{common}; and beats {SPECIFIC_NULL} at the same level",
+        SPECIFIC: f"{common}; and beats {SPECIFIC_NULL} too, by the largest of the four p-values",
         NONE: f"not: {common}",
         TOO_FEW: f"fewer than {MIN_PAIRS} distinct pairs: not judged",
     }[verdict]
@@ -52,7 +53,7 @@ def rule(verdict: str, inner_product: str) -> str:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """One verdict a concept, and the adjusted p-values behind it."""
+    """One verdict a concept, and the p-values of each null after its own Benjamini–Hochberg, to show beside it."""
 
     verdict: tuple[str, ...]
     p_adjusted: dict[str, Float[np.ndarray, "concept"]]
@@ -81,13 +82,21 @@ def decide(
     -------
     Verdicts
         Concepts with fewer than `MIN_PAIRS` pairs take no part in Benjamini–Hochberg.
+
+    Notes
+    -----
+    A concept must beat every null, so its p-value is the largest of theirs (an intersection–union test) and is
+    adjusted once. Adjusting each null by itself and asking for all would not bound the false discoveries: concepts
+    that fail one null only raise the others' thresholds.
     """
     enough = n_pairs >= MIN_PAIRS
     adjusted = {name: benjamini_hochberg(np.where(enough, p, np.nan)) for name, p in p_values.items()}
-    common = enough & (parallelism > EFFECT_FLOOR[inner_product])
-    for name in COMMON_NULLS:
-        common = common & (adjusted[name] <= LEVEL)
-    specific = common & (adjusted[SPECIFIC_NULL] <= LEVEL)
+    common_p = np.max([p_values[name] for name in COMMON_NULLS], axis=0)
+    specific_p = np.maximum(common_p, p_values[SPECIFIC_NULL])
+    above = enough & (parallelism > EFFECT_FLOOR[inner_product])
+    common, specific = (
+        above & (benjamini_hochberg(np.where(enough, p, np.nan)) <= LEVEL) for p in (common_p, specific_p)
+    )
     words = np.select([~enough, specific, common], [TOO_FEW, SPECIFIC, COMMON], default=NONE)
     return Verdicts(tuple(words.tolist()), adjusted)
 
