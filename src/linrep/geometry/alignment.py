@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.stats import t as student_t
 
 from linrep.errors import UnknownNameError
 from linrep.geometry import metrics, nulls
@@ -53,8 +54,10 @@ def rows(
     Raises
     ------
     UnknownNameError
-        If ``matched`` names a token concept that is not measured.
+        If ``matched`` names a context or token concept that is not measured.
     """
+    for name in matched:
+        contexts.index(name)
     cosines = matrix(sources.representations, sources.model, tokens, contexts)
     plain = None
     if (
@@ -80,7 +83,7 @@ def rows(
             if other != partner or np.isnan(cosines[i, j]):
                 table.append(row)
                 continue
-            low, high = _interval(sources, tokens, contexts, other, name, draws, seed)
+            low, high = _interval(sources, tokens, contexts, other, name)
             row |= {"low": low, "high": high, "split": "matched"}
             table.append(row)
             table += _nulls(sources, tokens, contexts, cosines[i], (i, j), row, draws, seed)
@@ -107,12 +110,12 @@ def _nulls(
     delta = metrics.unit(
         _mean(_context_differences(sources.representations, sources.model, contexts, contexts.names[i]))
     )
-    n = int(tokens.n_pairs[j])
     vectors = sources.model.vectors
+    n = min(int(tokens.n_pairs[j]), len(vectors) // 2)
     rng = np.random.default_rng([seed, *contexts.names[i].encode()])
     sums = np.stack(
         [vectors[w[:n]].sum(axis=0) - vectors[w[n:]].sum(axis=0)
-         for w in (rng.choice(len(vectors), min(2 * n, len(vectors) // 2 * 2), replace=False) for _ in range(draws))]
+         for w in (rng.choice(len(vectors), 2 * n, replace=False) for _ in range(draws))]
     )  # fmt: skip
     random = metrics.unit(sums.astype(np.float64)) @ delta
     out = []
@@ -127,21 +130,30 @@ def _nulls(
 
 
 def _interval(
-    sources: Sources, tokens: ConceptPairs, contexts: ConceptPairs, token: str, context: str, draws: int, seed: int
+    sources: Sources, tokens: ConceptPairs, contexts: ConceptPairs, token: str, context: str
 ) -> tuple[float | None, float | None]:
-    """95 % bootstrap interval of the matched cosine, resampling templates and word groups."""
-    rng = np.random.default_rng([seed, *context.encode(), 1])
+    """95 % jackknife interval of the matched cosine, leaving out one template or one word group at a time.
+
+    Not a bootstrap: resampling adds a second helping of noise to both means, which lowers every resampled cosine, so
+    that a percentile interval need not even contain its own value.
+    """
     delta, d_groups = _group_sums(
         _context_differences(sources.representations, sources.model, contexts, context), contexts.groups_of(context)
     )
     word, w_groups = _group_sums(_token_differences(sources.model, tokens, token), tokens.groups_of(token))
     if d_groups < 3 or w_groups < 3:
         return (None, None)
-    # A resampled sum points where the resampled mean does: group sizes need no bookkeeping.
-    d_times = rng.multinomial(d_groups, np.full(d_groups, 1 / d_groups), size=draws)
-    w_times = rng.multinomial(w_groups, np.full(w_groups, 1 / w_groups), size=draws)
-    low, high = np.quantile(metrics.cosine(d_times @ delta, w_times @ word), [0.025, 0.975])
-    return (float(low), float(high))
+    d_sum, w_sum = delta.sum(axis=0), word.sum(axis=0)
+    variance = sum(
+        (len(left) - 1) / len(left) * np.square(left - left.mean()).sum()
+        for left in (
+            metrics.unit(d_sum - delta) @ metrics.unit(w_sum),
+            metrics.unit(w_sum - word) @ metrics.unit(d_sum),
+        )
+    )
+    value = float(metrics.cosine(d_sum, w_sum))
+    reach = float(student_t.ppf(0.975, min(d_groups, w_groups) - 1) * np.sqrt(variance))
+    return (max(value - reach, -1.0), min(value + reach, 1.0))
 
 
 def _group_sums(
