@@ -6,6 +6,7 @@ any data-frame library needs no special case.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,21 @@ COLUMNS: dict[str, tuple[type[pl.DataType], str]] = {
 SCHEMA = {name: dtype for name, (dtype, _) in COLUMNS.items()}
 
 # The columns that say which number a row is about; two tables are compared where these agree.
-KEYS = ("side", "inner_product", "estimator", "metric", "concept", "concept_other", "layer", "null")
+KEYS = (
+    "side", "inner_product", "estimator", "metric", "concept", "concept_other", "layer", "strength", "split", "null",
+)  # fmt: skip
+
+# The columns that say what a number is, not which one.
+_VALUES = ("n_pairs", "value", "low", "high", "unit", "status", "null_value", "null_high", "p_value", "p_adjusted")
+
+
+def _check_columns(names: Iterable[str]) -> None:
+    if unknown := sorted(set(names) - set(SCHEMA)):
+        raise InvalidInputError(f"unknown columns {unknown}; known: {', '.join(SCHEMA)}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 @dataclass(frozen=True)
@@ -66,13 +81,16 @@ class Measurements:
     def __post_init__(self) -> None:
         if missing := [name for name in SCHEMA if name not in self.table.columns]:
             raise InvalidInputError(f"not a table of measurements: columns missing: {', '.join(missing)}")
+        if wrong := [name for name, dtype in SCHEMA.items() if self.table.schema[name] != dtype]:
+            raise InvalidInputError(f"not a table of measurements: columns of another type: {', '.join(wrong)}")
+        # Further columns (somebody joined settings to it) are no part of it.
+        object.__setattr__(self, "table", self.table.select(SCHEMA.keys()))
 
     @classmethod
     def from_rows(cls, rows: Iterable[Mapping[str, Any]]) -> Measurements:
         """Build from dictionaries; columns not given are null, unknown ones are an error."""
         rows = list(rows)
-        if unknown := sorted({k for row in rows for k in row} - set(SCHEMA)):
-            raise InvalidInputError(f"unknown columns {unknown}; known: {', '.join(SCHEMA)}")
+        _check_columns({k for row in rows for k in row})
         return cls(pl.DataFrame(rows, schema=SCHEMA, orient="row"))
 
     @classmethod
@@ -83,37 +101,52 @@ class Measurements:
 
     def where(self, **equal: Any) -> Measurements:
         """Rows whose columns equal the given values (``None`` means: is missing)."""
-        if unknown := sorted(set(equal) - set(SCHEMA)):
-            raise InvalidInputError(f"unknown columns {unknown}; known: {', '.join(SCHEMA)}")
+        _check_columns(equal)
         keep = [pl.col(k).is_null() if v is None else pl.col(k) == v for k, v in equal.items()]
         return Measurements(self.table.filter(*keep) if keep else self.table)
 
     def values(self, metric: str, **equal: Any) -> dict[str, float]:
-        """Value by concept of one metric (the values' own rows, not those of the nulls)."""
+        """Value by concept of one metric (the values' own rows, not those of the nulls).
+
+        Raises
+        ------
+        InvalidInputError
+            If a concept has several values (inner products, seeds, other concepts): name the one that is meant.
+        """
         rows = self.where(metric=metric, null=None, **equal).table
+        if rows["concept"].is_duplicated().any():
+            several = [k for k in SCHEMA if k not in ("concept", *_VALUES) and rows[k].n_unique() > 1]
+            raise InvalidInputError(
+                f"{metric} has several values for one concept: say which with {' or '.join(several) or 'where()'}"
+            )
         return dict(zip(rows["concept"].to_list(), rows["value"].to_list(), strict=True))
 
     def with_columns(self, **constant: Any) -> Measurements:
         """Same rows with some columns set to one value."""
+        _check_columns(constant)
         columns = [pl.lit(v, dtype=SCHEMA[k]).alias(k) for k, v in constant.items()]
         return Measurements(self.table.with_columns(columns))
 
     def save(self, path: str | Path) -> None:
-        """Write parquet."""
+        """Write parquet, whole or not at all."""
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            self.table.write_parquet(Path(path))
-        except OSError as e:
-            raise StorageError(f"cannot write the measurements to {path}: {e.strerror or e}") from e
+            self.table.write_parquet(temporary)
+            temporary.replace(path)
+        except (OSError, pl.exceptions.ComputeError) as e:
+            temporary.unlink(missing_ok=True)
+            raise StorageError(f"cannot write the measurements to {path}: {_one_line(e)}") from e
 
     @classmethod
     def load(cls, path: str | Path) -> Measurements:
         """Read parquet written by `save`."""
+        if not Path(path).is_file():
+            raise StorageError(f"no measurements at {path}")
         try:
             return cls(pl.read_parquet(Path(path)))
-        except FileNotFoundError as e:
-            raise StorageError(f"no measurements at {path}") from e
-        except pl.exceptions.ComputeError as e:
-            raise InvalidInputError(f"{path} is not a parquet file of measurements: {e}") from e
+        except pl.exceptions.PolarsError as e:
+            raise InvalidInputError(f"{path} is not a parquet file of measurements: {_one_line(e)}") from e
 
     def compare(self, other: Measurements) -> pl.DataFrame:
         """Rows of both tables that are about the same number, with ``difference`` = other − self.
