@@ -41,8 +41,10 @@ def von_mises_fisher(
 
 
 def pca(negative: Float[np.ndarray, "pair dim"], positive: Float[np.ndarray, "pair dim"]) -> Float[np.ndarray, "dim"]:
-    """First right singular vector of the differences (not centred), signed to agree with their mean."""
+    """First right singular vector of the differences (not centred), signed to agree with their mean; 0 if all are."""
     differences = positive - negative
+    if not differences.any():
+        return np.zeros(differences.shape[1])
     direction = np.linalg.svd(differences, full_matrices=False)[2][0]
     return direction if direction @ differences.mean(axis=0) >= 0 else -direction
 
@@ -128,12 +130,12 @@ class ConceptDirections:
         return self.vectors @ self.dual.T
 
     def compare(self, other: ConceptDirections) -> dict[str, float]:
-        """Cosine between the two directions of every concept both have, under this one's inner product.
+        """Cosine between the two directions of every concept both have, under the inner product of both.
 
         Raises
         ------
         InvalidInputError
-            If side, inner product or width differ: such directions have no common geometry.
+            If side, inner product (by name or by covariance) or width differ: no common geometry, no cosine.
         """
         for what in ("side", "inner_product"):
             if getattr(self, what) != getattr(other, what):
@@ -144,6 +146,12 @@ class ConceptDirections:
             raise InvalidInputError(
                 f"directions of width {self.vectors.shape[1]} and {other.vectors.shape[1]} cannot be compared: "
                 "compare measurements instead"
+            )
+        # ⟨g, h⟩ read with either dual: equal for every g and h when both come from one covariance.
+        if not np.allclose(self.dual @ other.vectors.T, self.vectors @ other.dual.T, rtol=1e-6, atol=1e-6):
+            raise InvalidInputError(
+                f"the two {self.inner_product!r} inner products come from different covariances (two models or "
+                "checkpoints) and give no common cosine: compare Euclidean directions, or measurements"
             )
         shared = [n for n in self.names if n in other.names]
         rows = {n: (self.names.index(n), other.names.index(n)) for n in shared}

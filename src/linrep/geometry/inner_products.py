@@ -157,7 +157,8 @@ def _from_covariance(
     # Below this an eigenvalue is rounding of the Gram product, not variance.
     kept = values > largest * len(c) * np.finfo(np.float64).eps
     rank = int(kept.sum())
-    if floor == 0 and shrinkage == 0 and rank >= n_tokens - 1:
+    # A floor that raises no direction in which the tokens vary leaves the simplex as it is.
+    if shrinkage == 0 and rank >= n_tokens - 1 and values[kept][0] >= floor * largest:
         warnings.warn(
             f"centred γ of {n_tokens} tokens has rank {rank} = tokens − 1: under the {name} inner product the tokens "
             "are a regular simplex and every geometric number is arithmetic; read the Euclidean ones",

@@ -93,7 +93,9 @@ def measure(
     InvalidInputError
         If pairs name rows that do not exist, sides are mixed up, or no concept has two pairs.
     """
-    _check(representations, token_pairs, context_pairs, inner_products, null_names, draws)
+    _check(representations, token_pairs, context_pairs, inner_products, null_names, untrained)
+    if draws < 1 or seed < 0:
+        raise InvalidInputError(f"draws must be at least 1 and seed at least 0, not {draws} and {seed}")
     pool = nulls.WordPool.of(representations, seed=seed)
     rows: list[dict[str, Any]] = []
     verdict_rows: list[dict[str, Any]] = []
@@ -128,7 +130,7 @@ def measure(
     schema = dict.fromkeys(PAIR_COLUMNS, pl.String) | {"cosine": pl.Float64}
     return Measured(
         measurements=Measurements.from_rows(rows),
-        verdicts=pl.DataFrame(verdict_rows),
+        verdicts=pl.DataFrame(verdict_rows, infer_schema_length=None),
         pairs=pl.DataFrame(pair_rows, schema=schema, orient="row"),
         directions=directions,
     )
@@ -140,7 +142,7 @@ def _check(
     context_pairs: ConceptPairs | None,
     inner_products: Sequence[str],
     null_names: Sequence[str],
-    draws: int,
+    untrained: Representations | None,
 ) -> None:
     for name in inner_products:
         if name not in INNER_PRODUCTS:
@@ -148,8 +150,6 @@ def _check(
     for name in null_names:
         if name not in nulls.NULLS:
             raise UnknownNameError("null", name, nulls.NULLS)
-    if draws < 1:
-        raise InvalidInputError(f"draws must be at least 1, not {draws}")
     if token_pairs.side != "unembedding":
         raise InvalidInputError("token_pairs must be pairs of rows of γ (side 'unembedding')")
     token_pairs.check_rows(representations.n_tokens)
@@ -161,6 +161,10 @@ def _check(
         if representations.embeddings is None:
             raise InvalidInputError("context pairs need embeddings λ, but the representations have none")
         context_pairs.check_rows(len(representations.embeddings))
+    if untrained is not None:
+        token_pairs.check_rows(untrained.n_tokens)
+        if context_pairs is not None and untrained.embeddings is not None:
+            context_pairs.check_rows(len(untrained.embeddings))
 
 
 def _parallelism(
@@ -223,7 +227,7 @@ def _parallelism(
                     "n_pairs": int(n_pairs[i]),
                     "verdict": judged.verdict[i],
                     "rule": verdicts.rule(judged.verdict[i], product.name),
-                    "parallelism": float(value[i]),
+                    "parallelism": _finite(value[i]),
                     "floor": verdicts.EFFECT_FLOOR[product.name],
                 }
             )

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.optimize import linprog
 from scipy.special import gammaln
 from scipy.stats import t as student_t
 from sklearn.svm import SVC
@@ -170,7 +171,7 @@ def spread(differences: Float[np.ndarray, "*batch pair dim"]) -> Float[np.ndarra
     A large κ is no evidence in itself: n random vectors give about d/√n. Source: Banerjee et al., "Clustering on
     the Unit Hypersphere using von Mises–Fisher Distributions", JMLR 6, 2005, eq. 4.4.
     """
-    r = resultant_length(differences)
+    r = np.minimum(resultant_length(differences), 1)  # rounding can exceed 1, and turn the sign of κ
     with np.errstate(divide="ignore"):  # identical directions: κ is infinite
         return r * (differences.shape[-1] - r**2) / (1 - r**2)
 
@@ -185,13 +186,21 @@ def max_margin_gap(
     One value a token pair, in [0, 2]; NaN if the contexts are not linearly separable, where w does not exist.
     """
     points = np.concatenate([contexts_negative, contexts_positive])
-    label = np.repeat([0, 1], [len(contexts_negative), len(contexts_positive)])
-    scale = np.linalg.norm(points - points.mean(axis=0), axis=1).mean()
-    # A cost this large leaves no room for slack: any violation shows as a training error below.
-    machine = SVC(kernel="linear", C=1e8, tol=1e-6).fit(points / scale, label)
-    if machine.score(points / scale, label) < 1:
+    label = np.repeat([-1, 1], [len(contexts_negative), len(contexts_positive)])
+    points = points - points.mean(axis=0)
+    scale = np.linalg.norm(points, axis=1).mean()
+    if scale == 0 or not _separable(points / scale, label):
         return np.full(len(token_differences), np.nan)
+    # A cost this large leaves no room for slack; on inseparable points the solver would not end, hence the check.
+    machine = SVC(kernel="linear", C=1e8, tol=1e-6).fit(points / scale, label)
     return 1 - cosine(token_differences, np.broadcast_to(machine.coef_[0], token_differences.shape))
+
+
+def _separable(points: Float[np.ndarray, "context dim"], label: Int[np.ndarray, "context"]) -> bool:
+    """Whether some w, b give label · (w·point + b) ≥ 1 everywhere, by linear programming."""
+    rows = label[:, None] * np.column_stack([points, np.ones(len(points))])
+    zero = np.zeros(rows.shape[1])
+    return linprog(zero, A_ub=-rows, b_ub=-np.ones(len(rows)), bounds=(None, None)).status == 0
 
 
 def steering_specificity(

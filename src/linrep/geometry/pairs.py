@@ -104,7 +104,8 @@ class ConceptPairs:
         Raises
         ------
         InvalidInputError
-            On a pair whose two rows are equal, a negative row, or groups of another length.
+            On a pair whose two rows are equal, a negative row, a pair listed twice (copies of one pair are no
+            further evidence), or groups that are missing or of another length.
         """
         lists = {name: [(int(a), int(b)) for a, b in rows] for name, rows in pairs.items()}
         width = max((len(rows) for rows in lists.values()), default=0)
@@ -116,7 +117,12 @@ class ConceptPairs:
                 if a == b or min(a, b) < 0:
                     raise InvalidInputError(f"concept {name!r} has the pair ({a}, {b}): rows must differ and be ≥ 0")
             n = len(rows)
-            units = list(groups[name]) if groups is not None else shared_row_groups(rows)
+            if len(set(rows)) != n:
+                twice = next(pair for pair in rows if rows.count(pair) > 1)
+                raise InvalidInputError(
+                    f"concept {name!r} lists the pair {twice} twice: keep one, copies are no evidence"
+                )
+            units = shared_row_groups(rows) if groups is None else list(groups.get(name, ()))
             if len(units) != n:
                 raise InvalidInputError(f"concept {name!r} has {n} pairs but {len(units)} groups")
             if n:

@@ -24,6 +24,8 @@ def _checked_matrix(name: str, array: Any, rows: str) -> np.ndarray:
             "pass one seed or snapshot at a time"
         )
     if not np.issubdtype(matrix.dtype, np.floating):
+        if np.issubdtype(matrix.dtype, np.complexfloating):
+            raise InvalidInputError(f"{name} must hold real numbers, not {matrix.dtype}")
         try:
             matrix = matrix.astype(np.float64)
         except (TypeError, ValueError):
@@ -95,6 +97,10 @@ class Representations:
             self._check_length("tokens", len(self.tokens or ()), self.n_tokens)
         if self.token_frequency is not None:
             frequency = np.asarray(self.token_frequency, dtype=np.float64)
+            if frequency.ndim != 1 or np.isnan(frequency).any():
+                raise InvalidInputError(
+                    f"token_frequency must be one number a token without NaN, not {frequency.shape}"
+                )
             self._check_length("token_frequency", len(frequency), self.n_tokens)
             put(self, "token_frequency", frequency)
         if self.embeddings is not None:
@@ -107,6 +113,9 @@ class Representations:
             put(self, "embeddings", embeddings)
         states = {int(k): _checked_matrix(f"hidden state {k}", v, "context") for k, v in self.hidden_states.items()}
         put(self, "hidden_states", states)
+        if self.embeddings is not None:
+            for k, state in states.items():
+                self._check_length(f"hidden state {k} (against embeddings)", len(state), len(self.embeddings))
         if self.contexts is not None:
             put(self, "contexts", tuple(self.contexts))
             for name, rows in [
