@@ -21,7 +21,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from linrep.errors import ModelFileError, StorageError
 from linrep.models.folder_source import RECORD
 from linrep.models.gguf_file import GgufFile
-from linrep.models.gguf_source import EMBEDDING, OUTPUT, quantisation_of, tokens_of
+from linrep.models.gguf_source import EMBEDDING, OUTPUT, quantisation_of, special_token, tokens_of
 from linrep.models.safetensors_file import SINGLE
 
 Progress = Callable[[str, int, int], None]
@@ -182,23 +182,22 @@ def _tokenizer(gguf: GgufFile) -> Tokenizer:
         named = [t for t, k in zip(tokens, kinds, strict=True) if k == kind]
         entries = [AddedToken(t, special=kind == control, normalized=False) for t in named]
         (tokenizer.add_special_tokens if kind == control else tokenizer.add_tokens)(entries)
-    if gguf.get("tokenizer.ggml.add_bos_token", False):
-        row = gguf.require("tokenizer.ggml.bos_token_id")
+    bos = special_token(gguf, "bos")
+    if bos is not None and gguf.get("tokenizer.ggml.add_bos_token", False):
         tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{tokens[row]} $A", special_tokens=[(tokens[row], row)]
+            single=f"{bos} $A", special_tokens=[(bos, tokens.index(bos))]
         )
     return tokenizer
 
 
 def _tokenizer_config(gguf: GgufFile) -> dict[str, Any]:
-    tokens, _ = tokens_of(gguf)
-    keys = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
-    rows = {key: gguf.get(f"tokenizer.ggml.{name}_token_id") for key, name in keys.items()}
+    roles = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
+    named = {key: special_token(gguf, role) for key, role in roles.items()}
     template = gguf.get("tokenizer.chat_template")
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
         "model_max_length": gguf.require("llama.context_length"),
-        **{key: tokens[row] for key, row in rows.items() if row is not None},
+        **{key: token for key, token in named.items() if token is not None},
         **({"chat_template": template} if template is not None else {}),
     }

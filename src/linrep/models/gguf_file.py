@@ -102,7 +102,7 @@ class GgufFile:
             raise ModelFileError(f"{path}: cannot be read ({e.strerror or e})") from e
         try:
             self._values, self.tensors = self._read_header()
-        except (struct.error, KeyError, UnicodeDecodeError, OverflowError) as e:
+        except (struct.error, ArithmeticError, KeyError, TypeError, ValueError) as e:
             raise ModelFileError(f"{path}: truncated or damaged: its header does not parse; fetch it again") from e
         self._check_tensors()
 

@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
+from linrep.errors import ModelFileError
 from linrep.models.gguf_file import GgufFile
 from linrep.models.layouts import model_type_of_gguf
 from linrep.models.source import AbstractModelSource
@@ -57,13 +58,12 @@ class GgufSource(AbstractModelSource):
 
     def _storage(self) -> dict[str, str | int | float | bool]:
         get, architecture = self.header.get, self._architecture
-        bos = get("tokenizer.ggml.bos_token_id")
         cap = get(f"{architecture}.final_logit_softcapping")
         return {
             "format": "GGUF",
             "quantisation": quantisation_of(self.header),
             "n_layers": int(self.header.require(f"{architecture}.block_count")),
-            "bos_token": "none" if bos is None else self.vocabulary().surfaces[bos],
+            "bos_token": special_token(self.header, "bos") or "none",
             "chat_template": get("tokenizer.chat_template") is not None,
             "logit_scale": float(get(f"{architecture}.logit_scale", 1.0)),
             "logit_cap": float(cap) if cap else "none",
@@ -74,6 +74,15 @@ class GgufSource(AbstractModelSource):
 def tokens_of(file: GgufFile) -> tuple[list[str], list[int]]:
     """Tokens and token types of the header, without padding."""
     return gguf_tokens(file.require("tokenizer.ggml.tokens"), file.get("tokenizer.ggml.token_type"), str(file.path))
+
+
+def special_token(file: GgufFile, role: str) -> str | None:
+    """Token of a role (bos, eos, unknown, padding), or None if the header names none."""
+    row = file.get(f"tokenizer.ggml.{role}_token_id")
+    tokens, _ = tokens_of(file)
+    if row is not None and not 0 <= row < len(tokens):
+        raise ModelFileError(f"{file.path}: the {role} token is row {row} of {len(tokens)}; fetch it again")
+    return None if row is None else tokens[row]
 
 
 def quantisation_of(file: GgufFile) -> str:

@@ -7,7 +7,6 @@ the vocabulary imports neither torch nor transformers, and nothing is ever downl
 from __future__ import annotations
 
 import abc
-import importlib.util
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -171,9 +170,12 @@ class AbstractModelSource(abc.ABC):
         ModelFileError
             When the logits are not cap(scale · λ·γ + bias) with what was read from the files.
         """
-        if any(importlib.util.find_spec(package) is None for package in ("torch", "transformers")):
-            raise MissingExtraError("running a model (embeddings, hidden states)", "hf")
-        from linrep.models.transformers_model import TransformersModel
+        try:
+            from linrep.models.transformers_model import TransformersModel
+        except ModuleNotFoundError as e:
+            if e.name not in ("torch", "transformers"):
+                raise
+            raise MissingExtraError("running a model (embeddings, hidden states)", "hf") from e
 
         return TransformersModel.load(self, device=device, dtype=dtype)
 

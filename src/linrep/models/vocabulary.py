@@ -159,11 +159,21 @@ def _from_tokenizer_json(path: Path) -> Vocabulary:
         ids |= {t["content"]: t["id"] for t in added}
     except (KeyError, TypeError, ValueError) as e:
         raise ModelFileError(f"{path}: is no tokenizer (no vocabulary found); fetch it again") from e
+    _check_rows(ids, path)
     special |= {
         row for token, row in ids.items() if model.get("byte_fallback") and _SENTENCEPIECE_BYTE.fullmatch(token)
     }
     forms = [s["type"] for s in _steps(content, "normalizer") if s.get("type") in ("NFC", "NFD", "NFKC", "NFKD")]
     return Vocabulary.build(_kind_of(content, path), ids, special=special, normal_form=forms[-1] if forms else None)
+
+
+def _check_rows(ids: Mapping[str, Any], path: Path) -> None:
+    """Rows are whole numbers that leave few gaps; a damaged one must not ask for a list of 10¹² entries."""
+    highest = 2 * len(ids) + 1000
+    if bad := [t for t, row in ids.items() if not isinstance(row, int) or not 0 <= row < highest]:
+        raise ModelFileError(
+            f"{path}: is no vocabulary: {bad[0]!r} has the row {ids[bad[0]]!r}, not 0 to {highest - 1}; fetch it again"
+        )
 
 
 def _steps(content: Mapping[str, Any], part: str) -> list[dict[str, Any]]:
@@ -189,8 +199,7 @@ def _kind_of(content: Mapping[str, Any], path: Path) -> Kind:
 
 def _from_vocab_json(path: Path) -> Vocabulary:
     ids = read_json(path)
-    if not all(isinstance(row, int) for row in ids.values()):
-        raise ModelFileError(f"{path}: is no vocabulary (token → row); fetch it again")
+    _check_rows(ids, path)
     # This format does not mark special tokens; they are the ones written <...>, as in "<|endoftext|>".
     special = [row for token, row in ids.items() if len(token) > 2 and token[0] == "<" and token[-1] == ">"]
     return Vocabulary.build("byte-level BPE", ids, special=special)

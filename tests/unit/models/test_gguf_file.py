@@ -188,6 +188,15 @@ def test_unknown_tokenizer(tmp_path):
     assert "tokenizer 'bert' is not read" in one_line(finish(writer, tmp_path / "m.gguf"))
 
 
+def test_special_token_beyond_the_vocabulary(sound, tmp_path):
+    path, key = tmp_path / "m.gguf", b"tokenizer.ggml.bos_token_id"
+    content = bytearray(sound.read_bytes())
+    struct.pack_into("<I", content, content.index(key) + len(key) + 4, 10**6)
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match="the bos token is row 1000000 of"):
+        open_model(path).describe()
+
+
 def test_missing_tensor(sound):
     with pytest.raises(ModelFileError, match="has no tensor 'nonesuch'"):
         GgufFile(sound).read("nonesuch")

@@ -108,7 +108,8 @@ def test_cache_folder(monkeypatch, tmp_path):
 def test_forward_without_torch_names_the_extra(tmp_path, monkeypatch):
     tokenizer = byte_level_tokenizer()
     path = write_llama_gguf(tmp_path / "m.gguf", llama_tensors(tokenizer.get_vocab_size()), tokenizer)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "linrep.models.transformers_model", raising=False)
     with pytest.raises(MissingExtraError, match=r"linrep\[hf\]"):
         open_model(path).forward()
 

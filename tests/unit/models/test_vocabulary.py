@@ -158,6 +158,11 @@ def test_folder_without_a_tokenizer(tmp_path):
         ('{"model": {"vocab": 3}}', "no vocabulary found"),
         ('{"model": {"vocab": {}}, "added_tokens": [{"id": 1}]}', "no vocabulary found"),
         ("nonsense", "not a JSON file"),
+        ('{"model": {"vocab": {"a": -1}}}', "'a' has the row -1"),
+        (
+            '{"model": {"vocab": {"a": 0}}, "added_tokens": [{"id": 900000000000, "content": "b"}]}',
+            "'b' has the row 9000",
+        ),
     ],
 )
 def test_broken_tokenizer_json(tmp_path, content, says):
