@@ -66,7 +66,8 @@ class InnerProduct:
         if vectors.shape[-1] != self.dim:
             raise InvalidInputError(f"inner product {self.name!r} is for width {self.dim}, not {vectors.shape[-1]}")
         wide = np.asarray(vectors, dtype=np.float64)
-        return wide if root is None else wide @ root  # roots are symmetric
+        # Roots are symmetric. Flat: a stack of small matrices would read the root once for each of them.
+        return wide if root is None else (wide.reshape(-1, self.dim) @ root).reshape(wide.shape)
 
 
 def covariance(gamma: Float[np.ndarray, "token dim"]) -> Float[np.ndarray, "dim dim"]:
