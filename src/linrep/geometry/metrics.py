@@ -21,12 +21,12 @@ from sklearn.svm import SVC
 def unit(vectors: Float[np.ndarray, "*batch dim"]) -> Float[np.ndarray, "*batch dim"]:
     """Vectors scaled to length 1; a zero vector stays zero (it is parallel to nothing)."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length != 0)
 
 
 def cosine(a: Float[np.ndarray, "*batch dim"], b: Float[np.ndarray, "*batch dim"]) -> Float[np.ndarray, "*batch"]:
     """cos(a, b) along the last axis, in [−1, 1]; 0 if either vector is zero."""
-    return np.einsum("...i,...i->...", unit(a), unit(b))
+    return np.asarray(np.einsum("...i,...i->...", unit(a), unit(b)))
 
 
 def parallelism(
@@ -47,7 +47,7 @@ def parallelism(
     if n < 2:
         return np.full(u.shape[:-2], np.nan)
     total = np.square(u.sum(axis=-2)).sum(axis=-1) - np.square(u).sum(axis=(-2, -1))
-    return total / (n * (n - 1))
+    return np.asarray(total / (n * (n - 1)))
 
 
 def parallelism_leave_one_out(
@@ -122,7 +122,7 @@ def alignment_all_pairs(
 ) -> Float[np.ndarray, "*batch"]:
     """Mean of cos(δ_{d,i}, Δ_{c,i}) over all context pairs d and token pairs c, in [−1, 1], in O(n d)."""
     a, b = unit(context_differences).mean(axis=-2), unit(token_differences).mean(axis=-2)
-    return np.einsum("...i,...i->...", a, b)
+    return np.asarray(np.einsum("...i,...i->...", a, b))
 
 
 def direction_cosines(
@@ -146,7 +146,7 @@ def orthogonality(
     chosen = ~np.eye(k, dtype=bool) if among is None else among & ~np.eye(k, dtype=bool)
     if not chosen.any():
         return np.full(cosines.shape[:-2], np.nan)
-    return np.abs(cosines)[..., chosen].mean(axis=-1)
+    return np.asarray(np.abs(cosines)[..., chosen].mean(axis=-1))
 
 
 def random_absolute_cosine(dim: int) -> float:
@@ -162,7 +162,7 @@ def random_absolute_cosine(dim: int) -> float:
 
 def resultant_length(differences: Float[np.ndarray, "*batch pair dim"]) -> Float[np.ndarray, "*batch"]:
     """Mean resultant length r̄ = ‖mean of unit differences‖, in [0, 1]."""
-    return np.linalg.norm(unit(differences).mean(axis=-2), axis=-1)
+    return np.asarray(np.linalg.norm(unit(differences).mean(axis=-2), axis=-1))
 
 
 def spread(differences: Float[np.ndarray, "*batch pair dim"]) -> Float[np.ndarray, "*batch"]:
@@ -173,7 +173,7 @@ def spread(differences: Float[np.ndarray, "*batch pair dim"]) -> Float[np.ndarra
     """
     r = np.minimum(resultant_length(differences), 1)  # rounding can exceed 1, and turn the sign of κ
     with np.errstate(divide="ignore"):  # identical directions: κ is infinite
-        return r * (differences.shape[-1] - r**2) / (1 - r**2)
+        return np.asarray(r * (differences.shape[-1] - r**2) / (1 - r**2))
 
 
 def max_margin_gap(

@@ -22,7 +22,7 @@ from linrep.geometry.inner_products import InnerProduct
 from linrep.geometry.representations import Representations
 
 _POOL_LIMIT = 20_000  # words in the pool: above this more words change nothing but memory
-_WINDOW = 800  # words of nearest frequency among which partners of matching similarity are sought
+_WINDOW = 800  # words of nearest frequency among which partners at a matching distance are sought
 _CANDIDATES = 40  # matched partners per pair
 
 
@@ -238,19 +238,22 @@ def _matched(
 ) -> np.ndarray:
     """Parallelism of differences partner − kept, with matched random partners (the sign cancels in the metric).
 
+    Partners match by distance, not by cosine: it does not move with γ + v, which the loss cannot tell, and in the
+    causal product it is the stricter of the two on related words across a case or frequency gap.
+
     A word that occurs in several pairs gets one substitute a draw for all of them, so that a list that is parallel
     only because its pairs share words, on whichever side, is parallel under the null too.
     """
     ends, partners = model.carry(kept) - model.centre, model.carry(redrawn) - model.centre
-    similarity = metrics.cosine(ends, partners)
+    wanted = np.linalg.norm(partners - ends, axis=1)
     words, which = np.unique(redrawn, return_inverse=True)
     candidates = np.empty((len(words), _CANDIDATES), dtype=np.int64)
     for w, word in enumerate(words.tolist()):
         pairs = np.flatnonzero(which == w)
         near = _nearest_in_frequency(model.pool, word, avoid=(word, *kept[pairs].tolist()))
-        cosines = metrics.unit(model.vectors[near]) @ metrics.unit(ends[pairs]).T.astype(np.float32)
-        distance = np.abs(cosines - similarity[pairs]).mean(axis=1)
-        best = near[np.argpartition(distance, min(_CANDIDATES, len(near)) - 1)[:_CANDIDATES]]
+        distance = _distances(model.vectors[near], ends[pairs].astype(np.float32))
+        mismatch = np.abs(distance - wanted[pairs]).mean(axis=1)
+        best = near[np.argpartition(mismatch, min(_CANDIDATES, len(near)) - 1)[:_CANDIDATES]]
         candidates[w] = np.resize(best, _CANDIDATES)
     units = metrics.unit(model.vectors[candidates[which]] - ends[:, None].astype(np.float32))
     n = len(kept)
@@ -262,6 +265,12 @@ def _matched(
     units = units.reshape(n * _CANDIDATES, -1)
     sums, own = pick @ units, pick @ np.einsum("ck,ck->c", units, units)
     return (np.einsum("dk,dk->d", sums, sums, dtype=np.float64) - own) / (n * (n - 1))
+
+
+def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Distance of every row of a from every row of b, without an array of all the differences."""
+    square = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1) - 2 * a @ b.T
+    return np.sqrt(np.maximum(square, 0))
 
 
 def _nearest_in_frequency(pool: WordPool, row: int, avoid: tuple[int, ...]) -> np.ndarray:
@@ -284,7 +293,7 @@ def matched_positive(
     model: NullModel, pairs: Int[np.ndarray, "pair 2"], draws: int, rng: np.random.Generator
 ) -> Float[np.ndarray, "draw"]:
     """Keep the negative words; redraw each positive among words of the same case, similar frequency, and similar
-    (centred) cosine to its partner. Tests that it must be these partners, not just words of that kind.
+    distance from its partner. Tests that it must be these partners, not just words of that kind.
     """
     return _matched(model, pairs[:, 0], pairs[:, 1], draws, rng)
 
