@@ -24,5 +24,13 @@ def lint(
     from linrep.models.source import open_model
 
     sets = load_contexts(contexts) if contexts else ()
-    result = check(load_concepts(pairs), open_model(model).vocabulary().find, sets)
-    common.finish(result.to_dict(), as_json)
+    found = check(load_concepts(pairs), open_model(model).vocabulary().find, sets)
+    if as_json:
+        common.finish(found.to_dict(), True)
+    else:
+        covered = [[c.concept, c.kind, f"{c.measured}/{c.listed}"] for c in found.coverage]
+        common.print_table(f"measurable in {model}", ["concept", "kind", "pairs"], covered, err=False)
+        remarks = [[f.severity, f.concept, f.message, ", ".join(f.items[:6])] for f in found.findings]
+        common.print_table("findings", ["severity", "concept", "what", "for example"], remarks, err=False)
+    if found.count("error"):
+        raise typer.Exit(1)

@@ -15,11 +15,10 @@ from typing import Any, Literal
 
 from linrep.concepts.load import ConceptSet, ContextSet, Find, context_pairs, token_pairs
 from linrep.geometry.pairs import ConceptPairs, DroppedPair
+from linrep.geometry.verdicts import MIN_PAIRS
 
 Severity = Literal["error", "warning", "note"]
 
-ENOUGH_PAIRS = 8
-"""Fewer measured pairs than this get the verdict "too few pairs"."""
 ENOUGH_TEMPLATES = 8
 """Templates, not texts, are the sampling units of contexts."""
 
@@ -105,8 +104,8 @@ def lint(concepts: Iterable[ConceptSet], find: Find, contexts: Iterable[ContextS
 
 def _word_findings(concept: ConceptSet, rows: ConceptPairs) -> Iterator[Finding]:
     n = int(rows.n_pairs[rows.index(concept.name)])
-    if n < ENOUGH_PAIRS:
-        message = f"{n} of {len(concept.pairs)} pairs can be measured; a verdict needs {ENOUGH_PAIRS}"
+    if n < MIN_PAIRS:
+        message = f"{n} of {len(concept.pairs)} pairs can be measured; a verdict needs {MIN_PAIRS}"
         yield Finding("error" if n < 2 else "warning", "too few pairs", concept.name, message)
     yield from _dropped(concept.name, rows.dropped)
     uses = Counter(word for pair in set(concept.pairs) for word in set(pair))
@@ -148,8 +147,8 @@ def _shared_words(concepts: Sequence[ConceptSet]) -> Iterator[Finding]:
 def _context_findings(context: ContextSet, concepts: Sequence[ConceptSet], rows: ConceptPairs) -> Iterator[Finding]:
     name = context.name
     n = int(rows.n_pairs[rows.index(name)])
-    if n < ENOUGH_PAIRS:
-        message = f"{n} of {len(context.pairs)} pairs can be measured; a verdict needs {ENOUGH_PAIRS}"
+    if n < MIN_PAIRS:
+        message = f"{n} of {len(context.pairs)} pairs can be measured; a verdict needs {MIN_PAIRS}"
         yield Finding("error" if n < 2 else "warning", "too few pairs", name, message)
     severities: dict[str, Severity] = {"the two texts are equal": "error", "duplicate pair": "warning"}
     for reason, severity in severities.items():

@@ -116,7 +116,9 @@ def _with_embeddings(
     progress(0.0, "loading the model")
     model = source.forward()
     share = 1.0 if plain is None else 0.5
-    lam, _ = model.embeddings(texts, progress=lambda _, done, of: progress(0.05 + (share - 0.05) * done / of, "contexts"))
+    lam, _ = model.embeddings(
+        texts, progress=lambda _, done, of: progress(0.05 + (share - 0.05) * done / of, "contexts")
+    )
     trained = replace(trained, embeddings=lam, contexts=texts)
     if plain is not None:
         untrained = model.untrained(config.seed)

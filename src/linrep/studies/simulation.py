@@ -15,7 +15,8 @@ from linrep.geometry import metrics
 from linrep.geometry.measure import measure
 from linrep.geometry.measurements import Measurements
 from linrep.geometry.pairs import ConceptPairs
-from linrep.learning.training import Trajectory, fit_many
+from linrep.learning.training import fit_many
+from linrep.learning.trajectory import Trajectory
 from linrep.studies.result import Progress, StudyConfig, StudyResult, part
 from linrep.theory.wide_limit import wide_limit_parallelism
 from linrep.worlds.contexts import ContextLaw

@@ -2,7 +2,7 @@
 
 import pytest
 
-from linrep.concepts.lint import ENOUGH_PAIRS
+from linrep.geometry.verdicts import MIN_PAIRS
 from linrep.concepts.load import load_concepts, token_pairs
 from linrep.models.vocabulary import read_vocabulary
 
@@ -16,5 +16,5 @@ def test_thirty_pairs_wherever_english_has_them(smollm2_folder):
     pairs = token_pairs(load_concepts(), read_vocabulary(smollm2_folder).find)
     n = dict(zip(pairs.names, pairs.n_pairs.tolist(), strict=True))
     assert {name for name, k in n.items() if k < 30} == FEWER
-    assert sum(k >= ENOUGH_PAIRS for k in n.values()) == 23
+    assert sum(k >= MIN_PAIRS for k in n.values()) == 23
     assert {d.reason.split("' ")[-1] for d in pairs.dropped} == {"is not a single token", "are not single tokens"}
