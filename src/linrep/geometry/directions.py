@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from sklearn.covariance import LedoitWolf
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 
@@ -41,17 +42,17 @@ def von_mises_fisher(
 
 
 def pca(negative: Float[np.ndarray, "pair dim"], positive: Float[np.ndarray, "pair dim"]) -> Float[np.ndarray, "dim"]:
-    """First right singular vector of the differences (not centred), signed to agree with their mean; 0 if all are."""
+    """First right singular vector of the differences (not centred), signed to agree with their mean."""
     differences = positive - negative
-    if not differences.any():
-        return np.zeros(differences.shape[1])
     direction = np.linalg.svd(differences, full_matrices=False)[2][0]
     return direction if direction @ differences.mean(axis=0) >= 0 else -direction
 
 
 def lda(negative: Float[np.ndarray, "pair dim"], positive: Float[np.ndarray, "pair dim"]) -> Float[np.ndarray, "dim"]:
     """Linear discriminant between the two values, with the Ledoit–Wolf within-class covariance."""
-    return _classifier_direction(LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"), negative, positive)
+    # Not shrinkage="auto": that standardises every coordinate first, so that the answer would turn with the axes.
+    classifier = LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=LedoitWolf())
+    return _classifier_direction(classifier, negative, positive)
 
 
 def logistic(
@@ -92,7 +93,8 @@ class ConceptDirections:
     names
         Concepts.
     vectors
-        Directions in the coordinates of their own side, of norm 1 under the inner product.
+        Directions in the coordinates of their own side, of norm 1 under the inner product (0 where all differences
+        are 0).
     dual
         The same direction seen from the other side: for γ-side ḡ it is C⁻¹ḡ, the vector to add to λ; the cosine
         of two directions is vectors · dual.
@@ -233,8 +235,10 @@ def estimate_directions(
     common, kappas, concentrations = [], [], []
     for name in names:
         ends = carry(rows[pairs.of(name)])
-        common.append(metrics.unit(ESTIMATORS[estimator](ends[:, 0], ends[:, 1])))
         differences = ends[:, 1] - ends[:, 0]
+        # Without a difference there is no direction; the estimators would make one up from rounding.
+        found = ESTIMATORS[estimator](ends[:, 0], ends[:, 1]) if differences.any() else np.zeros(ends.shape[-1])
+        common.append(metrics.unit(found))
         kappa = float(metrics.spread(differences))
         kappas.append(kappa)
         concentrations.append(len(ends) * kappa * float(metrics.resultant_length(differences)))
