@@ -28,7 +28,7 @@ def simulate(
     optimizer: Annotated[str | None, typer.Option(help="gradient_descent or adam. [default: gradient_descent]")] = None,
     step_size: Annotated[float | None, typer.Option(help="Step size. [default: 5]")] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps. [default: 15000]")] = None,
-    initial_scale: Annotated[float | None, typer.Option(help="Scale of initial values. [default: 0.1]")] = None,
+    initial_scale: Annotated[float | None, typer.Option(help="Scale of initial values. [default: 0.01]")] = None,
     out: common.Out = None,
     overwrite: common.Overwrite = False,
     page: common.WithReport = True,

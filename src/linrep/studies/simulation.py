@@ -48,7 +48,7 @@ class SimulationConfig(StudyConfig):
     optimizer: str = Field("gradient_descent", description="gradient_descent or adam")
     step_size: float = Field(5.0, gt=0)
     steps: int = Field(15_000, ge=1)
-    initial_scale: float = Field(0.1, gt=0, description="standard deviation of the initial λ and γ")
+    initial_scale: float = Field(0.01, gt=0, description="standard deviation of the initial λ and γ")
     snapshots: int = Field(40, ge=2, description="measured moments of training, on a log schedule")
 
 
