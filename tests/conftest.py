@@ -8,7 +8,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from jaxtyping import install_import_hook
 
-hook = install_import_hook("linrep", "beartype.beartype")
+# Not the command line: typer reads its annotations as options, and there are no arrays in it.
+CHECKED = ("concepts", "geometry", "learning", "models", "report", "runs", "studies", "theory", "worlds")
+hook = install_import_hook([f"linrep.{name}" for name in CHECKED], "beartype.beartype")
 
 
 def pytest_runtest_logreport(report):

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from linrep.errors import StorageError
+
 if TYPE_CHECKING:
     from linrep.runs.store import Run
     from linrep.studies.result import Progress, StudyConfig, StudyResult
@@ -41,7 +43,8 @@ def progress_bar() -> Iterator[Progress]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=1.0)
         yield lambda fraction, text: bar.update(task, completed=fraction, description=text)
 
@@ -53,6 +56,8 @@ def run_study(study: Callable[..., StudyResult], config: StudyConfig, out: Path,
     if not overwrite and (run := finished(out, config)) is not None:
         note(f"{out} already holds this run: reused (--overwrite computes it again)")
         return run
+    if not overwrite and (out / "run.json").exists():  # said now, not after the work
+        raise StorageError(f"{out} holds a run of another configuration or version: give another --out, or --overwrite")
     with progress_bar() as progress:
         result = study(config, progress=progress)
     return save_result(result, out, overwrite=overwrite)
