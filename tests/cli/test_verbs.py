@@ -88,7 +88,11 @@ def test_measure_finds_the_planted_direction_without_torch(linrep, tiny_model, t
 
 def test_simulation_and_measurement_run_where_torch_cannot_be_imported(tiny_model, tmp_path):
     code = (
-        "import sys; sys.modules['torch'] = sys.modules['transformers'] = None\n"
+        "import sys\n"
+        "class Blocked:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in {'torch', 'transformers'}: raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Blocked())\n"
         "from linrep.cli.app import main\n"
         f"sys.argv = ['linrep', 'measure', {str(tiny_model)!r}]\n"
         "sys.argv += ['--pairs', 'verb-Ved', '--draws', '19', '--no-contexts']; main()\n"
