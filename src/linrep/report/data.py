@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
@@ -210,9 +209,6 @@ def model_view(run: Run) -> ModelView:
 
 def _table(run: Run, name: str, columns: list[str]) -> pl.DataFrame:
     table = run.table(name)
-    return pl.DataFrame(schema=dict.fromkeys(columns, pl.String)) if table is None else table.select(columns)
-
-
-def settings(run: Run) -> dict[str, Any]:
-    """Settings of training shared by the cells of a simulation, else those of its configuration."""
-    return dict(run.config)
+    if table is not None:
+        return table.select(columns)
+    return pl.DataFrame(schema={c: pl.Float64 if c in ("cosine", "floor") else pl.String for c in columns})

@@ -45,7 +45,7 @@ def leave_one_out(view: ModelView, product: str, title: str) -> Figure | None:
         "at random, and the concept's own words with partners shuffled. Sorted by all-pairs parallelism. The number "
         "grows with the number of pairs, so compare a row with its own nulls, not with other rows.",
         alt_text=f"Strip plot with {len(order)} concepts of {view.name}, {product} inner product. {title}",
-        chart=chart.properties(width=620, height=26 * len(order)),
+        chart=chart.properties(width=620, height=28 * len(order)),
         layout="fit",
         inner_product=product,
     )
@@ -64,7 +64,7 @@ def _strip(data: pl.DataFrame, order: list[str], nulls: list[str], scale: alt.Sc
         "concept:N",
         sort=order,
         title=None,
-        axis=alt.Axis(domain=False, ticks=False, grid=True, labelLimit=140, labelOverlap=False, labelColor="@ink"),
+        axis=alt.Axis(domain=False, ticks=False, labelLimit=140, labelOverlap=False, labelColor="@ink", labelPadding=6),
     )
     kinds = ["pair", *nulls]
     color = alt.Color(
@@ -75,7 +75,7 @@ def _strip(data: pl.DataFrame, order: list[str], nulls: list[str], scale: alt.Sc
     x = alt.X("cosine:Q", scale=scale, title=_X_TITLE, axis=alt.Axis(tickCount=8))
     base = alt.Chart(inline(data)).encode(y=y)
     layers: list[alt.Chart] = [_zero()]
-    for null, offset in zip(nulls, (7, 10), strict=False):
+    for null, offset in zip(nulls, (2, 6), strict=False):
         layers.append(
             base.transform_filter(alt.datum.kind == null)
             .mark_bar(height=3, yOffset=offset, opacity=0.75, cornerRadius=1)
@@ -87,7 +87,7 @@ def _strip(data: pl.DataFrame, order: list[str], nulls: list[str], scale: alt.Sc
         )  # fmt: skip
     layers.append(
         base.transform_filter(alt.datum.kind == "pair")
-        .mark_circle(size=22, opacity=0.5, yOffset=-2)
+        .mark_circle(size=22, opacity=0.5, yOffset=-5)
         .encode(
             x=x, color=color,
             tooltip=["concept:N", "negative:N", "positive:N", alt.Tooltip("cosine:Q", format=".3f")],
@@ -95,7 +95,7 @@ def _strip(data: pl.DataFrame, order: list[str], nulls: list[str], scale: alt.Sc
     )  # fmt: skip
     layers.append(
         base.transform_filter(alt.datum.kind == "mean")
-        .mark_tick(thickness=2.5, height=15, yOffset=-2, color="@ink", opacity=1)
+        .mark_tick(thickness=2.5, height=13, yOffset=-5, color="@ink", opacity=1)
         .encode(x=x, tooltip=["concept:N", alt.Tooltip("cosine:Q", title="mean", format=".3f")])
     )
     return alt.LayerChart(layer=layers)
@@ -120,14 +120,14 @@ def alignment(view: ModelView, product: str, title: str) -> Figure | None:
     order = matched["concept"].unique(maintain_order=True).to_list()
     own = matched.select("concept", "concept_other", "value", "low", "high", kind=pl.lit("matched"))
     others = rows.filter(pl.col("split") != "matched", pl.col("concept").is_in(order)).select(
-        "concept", "concept_other", "value", kind=pl.lit("another word concept")
+        "concept", "concept_other", "value", kind=pl.lit("other concepts")
     )
     plain = view.alignment_nulls.filter(pl.col("inner_product") == product, pl.col("null") == "untrained").select(
         "concept", "concept_other", value="null_value", kind=pl.lit("matched, untrained model")
     )
     data = pl.concat([own, others, plain], how="diagonal_relaxed").drop_nulls("value")
-    kinds = [k for k in ("matched", "another word concept", "matched, untrained model") if k in data["kind"].to_list()]
-    look = {"matched": "@accent", "another word concept": "@null", "matched, untrained model": "@other"}
+    kinds = [k for k in ("matched", "other concepts", "matched, untrained model") if k in data["kind"].to_list()]
+    look = {"matched": "@accent", "other concepts": "@null", "matched, untrained model": "@other"}
     color = alt.Color(
         "kind:N",
         scale=alt.Scale(domain=kinds, range=[look[k] for k in kinds]),
@@ -147,7 +147,7 @@ def alignment(view: ModelView, product: str, title: str) -> Figure | None:
     ]
     kind = alt.datum.kind
     ticks = (
-        base.transform_filter(kind == "another word concept")
+        base.transform_filter(kind == "other concepts")
         .mark_tick(height=20, thickness=1.5, opacity=0.75)
         .encode(x=x, color=color, tooltip=tip)
     )

@@ -17,7 +17,7 @@ _SMALLEST_EXCESS = 1e-5  # below it a logarithmic axis shows rounding errors
 # Kinds of marks, in the order of the legend, with the colour and dash of each.
 _SEED_OK, _SEED_NOT, _MEDIAN = "seed, converged", "seed, not converged", "median of all seeds"
 _UNTRAINED, _RANDOM, _LIMIT = "untrained (median)", "random directions", "limit for wide tables"
-_THRESHOLD = f"converged: below {CONVERGED_AT:g}"
+_THRESHOLD = f"{CONVERGED_AT:g} nats"
 _LOOK = {
     _SEED_OK: ("@accent", [1, 0]),
     _SEED_NOT: ("@other", [1, 0]),
@@ -31,8 +31,8 @@ _LOOK = {
 TITLES = {
     "parallelism": "Parallelism (mean cosine)",
     "alignment": "Alignment (cosine)",
-    "orthogonality": "Mean |cosine| between directions",
-    "excess_loss": "Excess loss (nats, log scale)",
+    "orthogonality": "Mean |cosine|",
+    "excess_loss": "Excess loss (nats)",
 }
 _CAPTIONS = {
     "parallelism": "Mean cosine between all pairs of differences of one concept, averaged over concepts. 1: one "
@@ -41,7 +41,8 @@ _CAPTIONS = {
     "orthogonality": "Over all pairs of different concepts.",
     "not adjacent": "Only pairs of concepts that are not adjacent in the concept graph; seeds whose graph has no such "
     "pair are left out.",
-    "excess_loss": "Cross-entropy minus the entropy that no predictor can go below.",
+    "excess_loss": "Cross-entropy minus the entropy that no predictor can go below, on a logarithmic scale. Seeds that "
+    "end beneath the dotted line converged.",
 }
 
 
@@ -119,7 +120,8 @@ def _chart(metric: str, data: pl.DataFrame, kinds: list[str], labels: list[str])
         axis=alt.Axis(
             values=[0, *powers],
             grid=False,
-            labelOverlap=True,
+            labelOverlap="greedy",
+            labelSeparation=4,
             labelExpr="datum.value >= 1000 ? datum.value / 1000 + 'k' : datum.value",
         ),
         title="Training step",

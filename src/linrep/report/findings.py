@@ -161,17 +161,22 @@ def plateaus(table: pl.DataFrame, cells: Sequence[Cell]) -> list[str]:
         parts = []
         if stuck.height:
             parts.append(
-                f"{stuck.height} sit on a plateau, a poor local minimum: the excess changed by less than "
-                f"{_PLATEAU:.0%} in the last half of training (median {number(_median(stuck['excess']), 3)} nats)"
+                f"{_count(stuck.height, 'sits', 'sit')} on a plateau, a poor local minimum: "
+                f"the excess changed by less than {_PLATEAU:.0%} in the last half of training "
+                f"(median {number(_median(stuck['excess']), 3)} nats)"
             )
         if moving > 0:
-            parts.append(f"{moving} were still descending when training stopped")
+            parts.append(f"{_count(moving, 'was', 'were')} still descending when training stopped")
         if lost.height:
             parts.append(f"{lost.height} diverged to values that are not finite")
         said.append(
             f"{cell.label}: {rest.height} of {own.height} seeds did not converge. {_capital('; '.join(parts))}."
         )
     return said
+
+
+def _count(n: int, one: str, many: str) -> str:
+    return f"{n} {one if n == 1 else many}"
 
 
 def _capital(text: str) -> str:

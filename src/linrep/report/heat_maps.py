@@ -52,7 +52,10 @@ def simulated(
         f"{product} inner product. {title}",
         chart=alt.layer(*layers, data=inline(rows.drop("source", "inner_product")))
         .properties(width=size, height=size)
-        .facet(alt.Facet("cell:N", sort=shown, header=alt.Header(title=None)), columns=2),
+        .facet(
+            alt.Facet("cell:N", sort=shown, header=alt.Header(title=None, labelExpr="split(datum.label, ', ')")),
+            columns=2,
+        ),
         layout="fixed",
         inner_product=product,
     )
@@ -64,8 +67,8 @@ def real(view: ModelView, product: str, title: str) -> Figure:
     return Figure(
         name=f"heat-map-{view.slug}-{_slug(product)}",
         title=title,
-        caption="Cosine between the mean differences of two word concepts. Blocks of related concepts (verb forms, "
-        "for one) share words: compare with what shared words alone give.",
+        caption="Cosine between the mean differences of two word concepts. Related concepts form blocks (verb forms "
+        "are differences of each other); how much of that shared words alone would give is the map beside it.",
         alt_text=f"Heat map of cosines between {rows['concept'].n_unique()} word concepts of {view.name}, "
         f"{product} inner product. {title}",
         chart=_square(rows.select("concept", "concept_other", "value")),

@@ -18,18 +18,18 @@
   }
 
   // A single view is stretched to its box; panels go into as many columns as there is room for.
-  function fitted(spec, layout, room) {
+  function fitted(spec, layout, room, spare) {
     if (layout === "fit") {
       spec.width = room;
       spec.autosize = { type: "fit-x", contains: "padding" };
     } else if (layout === "panels") {
-      const axis = 66, gap = 18, most = spec.columns;
-      const columns = Math.max(1, Math.min(most, Math.floor((room - axis) / 140)));
+      const axis = 66 + spare, gap = 18, most = spec.columns;
+      const columns = Math.max(1, Math.min(most, Math.floor((room - 66) / 140)));
       spec.columns = columns === 3 && most === 4 ? 2 : columns;
       spec.spec.width = Math.floor((room - axis - gap * (spec.columns - 1)) / spec.columns);
       if (room < 500) spec.spec.height = 150;
-      spec.config.legend.columns = room < 500 ? 2 : room < 900 ? 3 : 6;
     }
+    spec.config.legend.columns = room < 500 ? 2 : room < 900 ? 3 : 6;
     if (room < 500) {
       spec.config.legend.labelFontSize = 11;
       spec.config.header.labelFontSize = 12;
@@ -44,13 +44,18 @@
     const key = `${mode} ${box.dataset.layout === "fixed" ? "" : room}`;
     if (box.dataset.drawn === key) return;
     box.dataset.drawn = key;
-    const spec = fitted(colored(specs[box.dataset.figure], palettes[mode]), box.dataset.layout, room);
-    const old = views.get(box);
-    const result = await vegaEmbed(box, spec, { renderer: "svg", actions: false });
-    views.set(box, result);
-    if (old) old.finalize();
+    const embed = async (spare) => {
+      const spec = fitted(colored(specs[box.dataset.figure], palettes[mode]), box.dataset.layout, room, spare);
+      const old = views.get(box);
+      views.set(box, await vegaEmbed(box, spec, { renderer: "svg", actions: false }));
+      if (old) old.finalize();
+      return box.querySelector("svg");
+    };
+    let svg = await embed(0);
+    // How far labels stick out is known only once they are drawn.
+    const over = svg.clientWidth - room;
+    if (over > 0 && box.dataset.layout === "panels") svg = await embed(over + 2);
     // The picture has its own description; its thousands of marks are no help to a screen reader.
-    const svg = box.querySelector("svg");
     svg.setAttribute("aria-hidden", "true");
     box.dataset.ready = mode;
   }
@@ -131,7 +136,7 @@
       }
     }
   }
-  for (const box of document.querySelectorAll(".filters")) box.addEventListener("input", filterTables);
+  for (const box of document.querySelectorAll(".filters")) for (const type of ["input", "change"]) box.addEventListener(type, filterTables);
 
   root.classList.add("js");
   root.dataset.theme = theme();
