@@ -93,14 +93,23 @@ def test_simulation_and_measurement_run_where_torch_cannot_be_imported(tiny_mode
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name.split('.')[0] in {'torch', 'transformers'}: raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Blocked())\n"
-        "from linrep.cli.app import main\n"
-        f"sys.argv = ['linrep', 'measure', {str(tiny_model)!r}]\n"
-        "sys.argv += ['--pairs', 'verb-Ved', '--draws', '19', '--no-contexts']; main()\n"
-        "sys.argv = ['linrep', 'simulate', '--concepts', '2', '--dim', '2', '--seeds', '1', '--steps', '20']; main()\n"
+        "from linrep.cli.app import main; main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    measuring = ["measure", str(tiny_model), "--pairs", "verb-Ved", "--draws", "19", "--no-contexts"]
+    simulating = ["simulate", "--concepts", "2", "--dim", "2", "--seeds", "1", "--steps", "20"]
+    for arguments in (measuring, simulating):
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs/simulate/report/index.html").is_file()
+
+
+def test_without_torch_word_pairs_are_measured_and_it_is_said(linrep, tiny_model, monkeypatch):
+    from linrep.cli import measure
+
+    monkeypatch.setattr(measure, "find_spec", lambda name: None)
+    ran = linrep("measure", tiny_model, "--pairs", "verb-Ved", "--draws", 19, "--no-report")
+    assert ran.code == 0 and "linrep[hf]" in ran.err
 
 
 def test_report_of_two_runs(linrep, tiny_model, tmp_path):
