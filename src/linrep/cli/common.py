@@ -84,7 +84,9 @@ def print_table(title: str, columns: list[str], rows: list[list[str]], *, err: b
     table = Table(*columns, title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row)
-    Console(stderr=err).print(table)
+    console = Console(stderr=err)
+    # A pipe or a log has no width of its own: do not fold what a file can hold.
+    (console if console.is_terminal else Console(stderr=err, width=160)).print(table)
 
 
 def finish(result: dict[str, Any], as_json: bool, *paths: Path) -> None:
