@@ -20,7 +20,9 @@ from linrep.report.data import (
     shown_orthogonality,
 )
 
-_PLATEAU = 0.05  # an excess that changes by less than this share in the last half of training has stopped moving
+# On the way to a solution the excess falls like 1/step, so it halves while the steps double; a seed whose excess
+# falls by less than half of that is called stuck. The page prints both falls beside the word.
+_STUCK = 0.25
 _COMMON = "common direction"
 _SPECIFIC = "common direction, pair-specific"
 _TOO_FEW = "too few pairs"
@@ -61,6 +63,12 @@ def product_name(product: str) -> str:
     return INNER_PRODUCTS.get(product, product)
 
 
+def product_phrase(product: str) -> str:
+    """Inner product within a sentence."""
+    name = product_name(product)
+    return name if name.startswith("Euclid") else name.lower()
+
+
 # --- simulated -------------------------------------------------------------------------------------------------
 
 
@@ -75,7 +83,7 @@ def cell_rows(table: pl.DataFrame, cells: Sequence[Cell]) -> list[dict[str, Any]
             "label": cell.label,
             "seeds": mine.height,
             "converged": mine.filter(pl.col("status") == CONVERGED).height,
-            "excess": _spread(mine["excess"], 4),
+            "excess": _spread(mine["excess"], 4, at_least=1e-4),
             "limit": number(cell.limit) if cell.limit is not None else "–",
         }
         for name, metric, split in (
@@ -99,13 +107,17 @@ def _median(values: pl.Series) -> float | None:
     return float(middle) if isinstance(middle, int | float) else None
 
 
-def _spread(values: pl.Series, digits: int) -> dict[str, str] | None:
-    """Median with 10th and 90th percentile, as text."""
+def _spread(values: pl.Series, digits: int, at_least: float = 0.0) -> dict[str, str] | None:
+    """Median with 10th and 90th percentile, as text; below ``at_least`` only that it is below."""
     values = values.drop_nulls()
     if values.is_empty():
         return None
+
+    def text(x: float | None) -> str:
+        return f"< {at_least:.{digits}f}" if x is not None and x < at_least else number(x, digits)
+
     low, high = values.quantile(0.1), values.quantile(0.9)
-    return {"median": number(_median(values), digits), "low": number(low, digits), "high": number(high, digits)}
+    return {"median": text(_median(values)), "low": text(low), "high": text(high)}
 
 
 def emergence_titles(table: pl.DataFrame, cells: Sequence[Cell]) -> dict[str, str]:
@@ -155,24 +167,34 @@ def plateaus(table: pl.DataFrame, cells: Sequence[Cell]) -> list[str]:
         rest = own.filter(pl.col("status") != CONVERGED)
         if rest.is_empty():
             continue
-        stuck = rest.filter((1 - pl.col("excess") / pl.col("halfway")).abs() < _PLATEAU)
         lost = rest.filter(pl.col("excess").is_null() | pl.col("status").is_in(["nonfinite", "diverged"]))
-        moving = rest.height - stuck.height - lost.height
+        rest = rest.join(lost, on="seed", how="anti", nulls_equal=True)
+        fall = (1 - pl.col("excess") / pl.col("halfway")).alias("fall")
+        stuck, moving = rest.filter(fall < _STUCK), rest.filter(fall >= _STUCK)
         parts = []
         if stuck.height:
+            done = own.filter(pl.col("status") == CONVERGED).select(fall)["fall"]
+            others = f", while that of the converged seeds fell by {_percent(done)}" if len(done) else ""
             parts.append(
-                f"{_count(stuck.height, 'sits', 'sit')} on a plateau, a poor local minimum: "
-                f"the excess changed by less than {_PLATEAU:.0%} in the last half of training "
-                f"(median {number(_median(stuck['excess']), 3)} nats)"
+                f"{_count(stuck.height, 'sits in a poor local minimum', 'sit in poor local minima')}: over the last "
+                f"half of training the excess fell by {_percent(stuck.select(fall)['fall'])} only, to "
+                f"{number(_median(stuck['excess']), 3)} nats{others}"
             )
-        if moving > 0:
-            parts.append(f"{_count(moving, 'was', 'were')} still descending when training stopped")
+        if moving.height:
+            parts.append(f"{_count(moving.height, 'was', 'were')} still descending when training stopped")
         if lost.height:
-            parts.append(f"{lost.height} diverged to values that are not finite")
+            parts.append(f"{lost.height} diverged: the loss is not finite, or above the untrained one")
         said.append(
-            f"{cell.label}: {rest.height} of {own.height} seeds did not converge. {_capital('; '.join(parts))}."
+            f"{cell.label}: {rest.height + lost.height} of {own.height} seeds did not converge. "
+            f"{_capital('; '.join(parts))}."
         )
     return said
+
+
+def _percent(values: pl.Series) -> str:
+    """Median as a percentage."""
+    middle = _median(values)
+    return "–" if middle is None else f"{number(100 * middle, 0)} %"
 
 
 def _count(n: int, one: str, many: str) -> str:
@@ -197,6 +219,7 @@ def verdict_counts(view: ModelView) -> list[dict[str, Any]]:
             {
                 "product": product,
                 "name": product_name(product),
+                "phrase": product_phrase(product),
                 "judged": int((said != _TOO_FEW).sum()),
                 "common": int(said.is_in([_COMMON, _SPECIFIC]).sum()),
                 "specific": int((said == _SPECIFIC).sum()),
@@ -241,7 +264,7 @@ def heat_title(view: ModelView, product: str) -> str:
     found = [r for r in orthogonality_rows(view) if r["product"] == product]
     count = view.heat.filter(pl.col("inner_product") == product)["concept"].n_unique()
     if not found:
-        return f"{count} word concepts of {view.name}, {product_name(product)}"
+        return f"{count} word concepts of {view.name}, {product_phrase(product)} inner product"
     return f"{view.name}: mean |cosine| of {count} word concepts is {found[0]['value']}; chance is {found[0]['random']}"
 
 
@@ -259,7 +282,7 @@ def simulated_heat_title(heat: pl.DataFrame, adjacent: dict[str, list[list[str]]
     is_edge = pl.Series([row in edges for row in off.select("source", "concept", "concept_other").iter_rows()])
     near, far = off.filter(is_edge)["value"].abs().mean(), off.filter(~is_edge)["value"].abs().mean()
     parts = [
-        f"{number(x)} between {name} concepts"
+        f"{number(x, 3)} between {name} concepts"
         for x, name in ((near, "adjacent"), (far, "other"))
         if isinstance(x, float)
     ]
@@ -277,7 +300,7 @@ def leave_one_out_title(view: ModelView, product: str) -> str:
     )
     both = real.join(random, on="concept")
     if both.is_empty():
-        return f"Pairs of {real.height} concepts of {view.name}, {product_name(product)}"
+        return f"Pairs of {real.height} concepts of {view.name}, {product_phrase(product)} inner product"
     above = both.filter(pl.col("mean") > pl.col("high")).height
     return f"{above} of {both.height} concepts: the average pair is beyond 95 % of random-word pairs"
 

@@ -15,6 +15,11 @@ _LEGEND = alt.Legend(
     values=[-1, -0.4, 0, 0.4, 1], format="~g",
 )  # fmt: skip
 _COLOR = alt.Color("value:Q", scale=COSINE, legend=_LEGEND)
+_WHITENED = (
+    " Under this inner product that is weak evidence: every combination of concepts is one token, so where the "
+    "differences of each concept are parallel the covariance of γ is made of the concepts' own directions, and "
+    "dividing by it makes them orthogonal by arithmetic. Look at the Euclidean map."
+)
 _STRONG = abs(alt.datum.value) > 0.55
 
 
@@ -47,7 +52,8 @@ def simulated(
         name=f"heat-map-simulated-{_slug(product)}",
         title=title,
         caption="One seed of each cell (the first). A ring marks concepts that are adjacent in this seed's concept "
-        "graph: their directions have a reason to be related; those of the others should be orthogonal.",
+        "graph: their directions have a reason to be related; those of the others should be orthogonal."
+        + (_WHITENED if product == "causal" else ""),
         alt_text=f"Heat maps of cosines between {len(names)} concept directions in {len(shown)} simulated cells, "
         f"{product} inner product. {title}",
         chart=alt.layer(*layers, data=inline(rows.drop("source", "inner_product")))

@@ -15,7 +15,6 @@ import os
 import platform
 import re
 import shutil
-import time
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,6 +70,8 @@ class RunWriter:
         The fully resolved configuration. TOML has no null: keys whose value is None are left out.
     overwrite
         Replace an existing run. A folder that is not a run is never replaced.
+    started
+        When the work began, with its time zone; by default when the block is entered.
 
     Raises
     ------
@@ -97,11 +98,13 @@ class RunWriter:
         title: str,
         config: Mapping[str, Any],
         overwrite: bool = False,
+        started: datetime | None = None,
     ) -> None:
         self.path = Path(path).absolute()
         self.kind = kind
         self.title = title
         self.overwrite = overwrite
+        self._started = started
         try:
             self._config = tomli_w.dumps(without_none(config)).encode()
         except TypeError as e:
@@ -120,7 +123,7 @@ class RunWriter:
         return self._folder
 
     def __enter__(self) -> RunWriter:
-        self._started, self._clock = datetime.now(UTC), time.monotonic()
+        self._started = self._started or datetime.now(UTC)
         self._check_target()
         self._folder = new_partial(self.path)
         try:
@@ -192,13 +195,14 @@ class RunWriter:
     def _finish(self) -> None:
         if MEASUREMENTS_FILE not in self._files:
             raise InvalidInputError("a run without measurements is not complete; call measurements() first")
+        started = self._started or datetime.now(UTC)
         info = {
             "schema": SCHEMA_VERSION,
             "run_id": self.run_id,
             "kind": self.kind,
             "title": self.title,
-            "started": self._started.isoformat(timespec="seconds"),
-            "wall_seconds": round(time.monotonic() - self._clock, 3),
+            "started": started.astimezone(UTC).isoformat(timespec="seconds"),
+            "wall_seconds": round((datetime.now(UTC) - started).total_seconds(), 3),
             "versions": versions(),
             "platform": {
                 "system": platform.platform(),

@@ -46,19 +46,20 @@ def excess(rows: Sequence[tuple[int, str, Sequence[float | None]]]) -> pl.DataFr
 
 
 def test_why_seeds_did_not_converge() -> None:
-    stuck, moving = (0, "not converged", [0.5, 0.0501, 0.05]), (1, "not converged", [0.5, 0.2, 0.1])
+    stuck, moving = (0, "max_steps", [0.5, 0.0501, 0.05]), (1, "max_steps", [0.5, 0.2, 0.1])
     fine, lost = (2, "converged", [0.5, 0.1, 0.001]), (3, "nonfinite", [0.5, None, None])
     assert findings.plateaus(excess([fine]), [CELL]) == []
     (text,) = findings.plateaus(excess([stuck, moving, fine, lost]), [CELL])
     assert "3 of 4 seeds did not converge" in text
-    assert "1 sits on a plateau" in text and "0.050 nats" in text
+    assert "1 sits in a poor local minimum" in text and "fell by 0 % only, to 0.050 nats" in text
+    assert "converged seeds fell by 99 %" in text
     assert "1 was still descending" in text and "1 diverged" in text
     (text,) = findings.plateaus(excess([stuck, (4, *stuck[1:]), fine]), [CELL])
-    assert "2 sit on a plateau" in text and "descending" not in text and "diverged" not in text
+    assert "2 sit in poor local minima" in text and "descending" not in text and "diverged" not in text
 
 
 def test_convergence_title_counts_status() -> None:
-    rows = [(s, "converged" if s < 3 else "not converged", [0.5, 0.1, 0.05]) for s in range(5)]
+    rows = [(s, "converged" if s < 3 else "max_steps", [0.5, 0.1, 0.05]) for s in range(5)]
     titles = findings.emergence_titles(excess(rows), [CELL])
     assert titles["excess_loss"].startswith("3 of 5 predictors")
     assert list(titles) == ["excess_loss"]
@@ -121,7 +122,7 @@ def test_heat_title_names_adjacent_and_other(simulated: Run) -> None:
     near = off.filter(pl.col("concept").is_in(["c0", "c1"]) & pl.col("concept_other").is_in(["c0", "c1"]))
     mean = near["value"].abs().mean()
     assert isinstance(mean, float) and mean > 0.1
-    assert f"{mean:.2f} between adjacent" in title and "between other concepts" in title
+    assert f"{mean:.3f} between adjacent" in title and "between other concepts" in title
 
 
 @pytest.mark.parametrize("p", [None])

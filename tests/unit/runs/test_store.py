@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,8 @@ ROWS = Measurements.from_rows(
 DROPPED = pl.DataFrame({"concept": ["c"], "negative": ["null"], "positive": ["1"], "reason": ["two tokens, sadly"]})
 
 
-def write(path: Path, value: float = 0.4, **options: bool) -> None:
-    with RunWriter(path, kind="simulate", title="t", config={"seed": 0, "none": None}, **options) as run:
+def write(path: Path, value: float = 0.4, overwrite: bool = False) -> None:
+    with RunWriter(path, kind="simulate", title="t", config={"seed": 0, "none": None}, overwrite=overwrite) as run:
         run.measurements(
             Measurements.concat([ROWS, Measurements.from_rows([{"metric": "m", "concept": "c", "value": value}])])
         )
@@ -57,6 +58,15 @@ def test_round_trip(tmp_path: Path) -> None:
     assert run.info["seeds"] == [0, 1, 2]
     assert run.info["versions"]["numpy"] == np.__version__
     assert [f.name for f in tmp_path.iterdir()] == ["run"]
+
+
+def test_wall_time_counts_from_the_start_of_the_work(tmp_path: Path) -> None:
+    an_hour_ago = datetime.now(timezone(timedelta(hours=2))) - timedelta(hours=1)
+    with RunWriter(tmp_path / "run", kind="simulate", title="t", config={}, started=an_hour_ago) as run:
+        run.measurements(ROWS)
+    info = Run.load(tmp_path / "run").info
+    assert 3600 <= info["wall_seconds"] < 3700
+    assert datetime.fromisoformat(info["started"]) == an_hour_ago.replace(microsecond=0)
 
 
 def test_same_content_same_bytes(tmp_path: Path) -> None:
