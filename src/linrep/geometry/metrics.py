@@ -172,8 +172,9 @@ def spread(differences: Float[np.ndarray, "*batch pair dim"]) -> Float[np.ndarra
     the Unit Hypersphere using von Mises–Fisher Distributions", JMLR 6, 2005, eq. 4.4.
     """
     r = np.minimum(resultant_length(differences), 1)  # rounding can exceed 1, and turn the sign of κ
-    with np.errstate(divide="ignore"):  # identical directions: κ is infinite
-        return np.asarray(r * (differences.shape[-1] - r**2) / (1 - r**2))
+    room = np.asarray(1 - r**2)
+    # Identical directions: κ is infinite.
+    return np.divide(r * (differences.shape[-1] - r**2), room, out=np.full_like(room, np.inf), where=room > 0)
 
 
 def max_margin_gap(
