@@ -89,6 +89,22 @@ return [...svg.querySelectorAll('text')].filter((t) => {
 }).map((t) => t.textContent)"""
 
 
+# Neighbouring labels of one axis that run into each other.
+OVERLAPPING = """const hits = [];
+for (const axis of arguments[0].querySelectorAll('svg .role-axis-label')) {
+  const shown = [...axis.querySelectorAll('text')].filter((t) => Number(getComputedStyle(t).opacity) > 0);
+  const boxes = shown.map((t) => [t.textContent, t.getBoundingClientRect()]);
+  boxes.forEach(([text, a], k) => {
+    for (const [other, b] of boxes.slice(k + 1)) {
+      const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+      const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+      if (across > 1 && down > 3) hits.push(`${text} / ${other}`);
+    }
+  });
+}
+return hits"""
+
+
 def choose(driver: webdriver.Chrome, product: str) -> None:
     run(driver, "document.querySelector(`.switch button[value='${arguments[0]}']`).click()", product)
     drawn(driver, run(driver, "return document.documentElement.dataset.theme"))
@@ -109,6 +125,7 @@ def test_every_figure_is_drawn_and_fits(chromium: webdriver.Chrome, page: Path, 
                 inside, room = run(chromium, "return [arguments[0].scrollWidth, arguments[0].clientWidth]", chart)
                 assert inside <= room + 1, chart.get_attribute("data-figure")
             assert run(chromium, CUT_OFF, chart) == []
+            assert run(chromium, OVERLAPPING, chart) == []
         assert run(chromium, "return document.documentElement.scrollWidth") == width
     assert seen == {f.stem for f in (page.parent / "figures").iterdir()}
     assert chromium.get_log("browser") == []

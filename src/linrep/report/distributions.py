@@ -123,11 +123,11 @@ def alignment(view: ModelView, product: str, title: str) -> Figure | None:
         "concept", "concept_other", "value", kind=pl.lit("other concepts")
     )
     plain = view.alignment_nulls.filter(pl.col("inner_product") == product, pl.col("null") == "untrained").select(
-        "concept", "concept_other", value="null_value", kind=pl.lit("matched, untrained model")
+        "concept", "concept_other", value="null_value", kind=pl.lit("untrained")
     )
     data = pl.concat([own, others, plain], how="diagonal_relaxed").drop_nulls("value")
-    kinds = [k for k in ("matched", "other concepts", "matched, untrained model") if k in data["kind"].to_list()]
-    look = {"matched": "@accent", "other concepts": "@null", "matched, untrained model": "@other"}
+    kinds = [k for k in ("matched", "other concepts", "untrained") if k in data["kind"].to_list()]
+    look = {"matched": "@accent", "other concepts": "@null", "untrained": "@other"}
     color = alt.Color(
         "kind:N",
         scale=alt.Scale(domain=kinds, range=[look[k] for k in kinds]),
@@ -160,7 +160,7 @@ def alignment(view: ModelView, product: str, title: str) -> Figure | None:
         base.transform_filter(kind == "matched").mark_circle(size=130, opacity=1).encode(x=x, color=color, tooltip=tip)
     )
     untrained = (
-        base.transform_filter(kind == "matched, untrained model")
+        base.transform_filter(kind == "untrained")
         .mark_point(size=80, shape="diamond", filled=True, opacity=1)
         .encode(x=x, color=color, tooltip=tip)
     )

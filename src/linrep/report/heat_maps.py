@@ -113,7 +113,8 @@ def alignment(view: ModelView, product: str, title: str) -> Figure | None:
     data = rows.select("concept", "concept_other", "value", matched.alias("matched"))
     base = alt.Chart(inline(data)).encode(
         x=alt.X("concept:N", sort=contexts, title="Context concept", axis=alt.Axis(
-            orient="top", labelAngle=0, domain=False, ticks=False, labelLimit=90, labelPadding=6)),
+            orient="top", labelAngle=0, domain=False, ticks=False, labelLimit=90, labelPadding=6,
+            labelExpr="split(replace(datum.label, '–', '–|'), '|')")),
         y=_down("concept_other", words, "Word concept"),
     )  # fmt: skip
     tiles = base.mark_rect(stroke="@paper", strokeWidth=1).encode(color=_COLOR, tooltip=_tooltip())

@@ -193,6 +193,7 @@ def _model(view: data.ModelView) -> dict[str, Any]:
         by_product[product] = {
             "figures": {k: f for k, f in figures.items() if f is not None},
             "concepts": _concept_rows(view, product),
+            "floor": _floor(view, product),
         }
     summaries = [findings.alignment_summary(view, p) for p in view.inner_products]
     nulls = view.nulls["null"].unique().to_list()
@@ -202,7 +203,6 @@ def _model(view: data.ModelView) -> dict[str, Any]:
         "facts": {k: v for k, v in (view.run.details.get("model") or {}).items() if not isinstance(v, dict | list)},
         "by_product": by_product,
         "verdicts": findings.verdict_counts(view),
-        "rules": _rules(view),
         "orthogonality": findings.orthogonality_rows(view),
         "alignment": [s for s in summaries if s is not None],
         "nulls": [n for n in _NULL_HEADINGS if n in nulls] + sorted(set(nulls) - set(_NULL_HEADINGS)),
@@ -211,12 +211,10 @@ def _model(view: data.ModelView) -> dict[str, Any]:
     }
 
 
-def _rules(view: data.ModelView) -> dict[str, dict[str, str]]:
-    """Per inner product the rule behind each verdict that was given."""
-    rules: dict[str, dict[str, str]] = {}
-    for row in view.verdicts.unique(["inner_product", "verdict"], maintain_order=True).iter_rows(named=True):
-        rules.setdefault(row["inner_product"], {})[row["verdict"]] = row["rule"]
-    return rules
+def _floor(view: data.ModelView, product: str) -> str | None:
+    """Effect floor of the verdicts under one inner product."""
+    floors = view.verdicts.filter(pl.col("inner_product") == product)["floor"].drop_nulls()
+    return None if floors.is_empty() else f"{floors[0]:g}"
 
 
 def _concept_rows(view: data.ModelView, product: str) -> list[dict[str, Any]]:

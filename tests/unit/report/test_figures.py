@@ -75,7 +75,10 @@ def test_heat_maps_hold_every_pair(measured: Run, simulated: Run) -> None:
     shared = heat_maps.shared_words(view, "causal", "t")
     assert shared is not None
     table = values(shared)
-    assert table.filter((pl.col("concept") == "past") & (pl.col("concept_other") == "plural"))["value"].item() > 0.05
+    assert (
+        table.filter((pl.col("concept") == "past") & (pl.col("concept_other") == "singular–plural"))["value"].item()
+        > 0.05
+    )
     cells = data.cells([simulated])
     heat = data.simulated_heat(simulated).filter(pl.col("inner_product") == "euclidean")
     marked = values(heat_maps.simulated(heat, cells, dict(simulated.details["adjacent"]), "euclidean", "t"))
@@ -102,7 +105,7 @@ def test_matched_cells_are_framed(measured: Run) -> None:
     matrix = heat_maps.alignment(view, "causal", "t")
     assert matrix is not None
     rows = values(matrix).filter(pl.col("matched").cast(pl.String) == "true")
-    assert rows["concept"].to_list() == rows["concept_other"].to_list() == ["gender", "plural", "past"]
+    assert rows["concept"].to_list() == rows["concept_other"].to_list() == ["male–female", "singular–plural", "past"]
     assert values(matrix).height == 3 * 9
 
 

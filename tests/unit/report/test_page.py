@@ -12,6 +12,7 @@ import pytest
 
 from linrep.errors import InvalidInputError, StorageError
 from linrep.geometry.measurements import Measurements
+from linrep.geometry.verdicts import EFFECT_FLOOR
 from linrep.report.page import write_report
 from linrep.runs import files
 from linrep.runs.store import Run, RunWriter, find_runs
@@ -91,9 +92,11 @@ def test_table_prints_p_values_at_their_floor(page: Path, measured: Run) -> None
     text = page.read_text(encoding="utf-8")
     assert "p-value before\n      adjustment can be below 0.01" in text
     row = measured.measurements.where(
-        metric="parallelism", concept="gender", inner_product="causal", null="sign flip"
+        metric="parallelism", concept="male–female", inner_product="causal", null="sign flip"
     ).table
     assert row["p_value"].item() == pytest.approx(1 / 100)
+    for product in ("euclidean", "causal"):
+        assert f"parallelism must also exceed {EFFECT_FLOOR[product]:g}" in text
     assert f"≤ {row['p_adjusted'].item():.3f}" in text
 
 
