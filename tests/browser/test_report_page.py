@@ -89,19 +89,18 @@ return [...svg.querySelectorAll('text')].filter((t) => {
 }).map((t) => t.textContent)"""
 
 
-# Neighbouring labels of one axis that run into each other.
-OVERLAPPING = """const hits = [];
-for (const axis of arguments[0].querySelectorAll('svg .role-axis-label')) {
-  const shown = [...axis.querySelectorAll('text')].filter((t) => Number(getComputedStyle(t).opacity) > 0);
-  const boxes = shown.map((t) => [t.textContent, t.getBoundingClientRect()]);
-  boxes.forEach(([text, a], k) => {
-    for (const [other, b] of boxes.slice(k + 1)) {
-      const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
-      const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
-      if (across > 1 && down > 3) hits.push(`${text} / ${other}`);
-    }
-  });
-}
+# Labels of axes that run into each other, or into numbers in the cells.
+OVERLAPPING = """const texts = [...arguments[0].querySelectorAll('svg .role-axis-label text, svg .role-mark text')];
+const shown = texts.filter((t) => t.textContent && Number(getComputedStyle(t).opacity) > 0);
+const boxes = shown.map((t) => [t.textContent, t.getBoundingClientRect()]);
+const hits = [];
+boxes.forEach(([text, a], k) => {
+  for (const [other, b] of boxes.slice(k + 1)) {
+    const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+    const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+    if (across > 1 && down > 3) hits.push(`${text} / ${other}`);
+  }
+});
 return hits"""
 
 

@@ -113,7 +113,9 @@ def alignment(view: ModelView, product: str, title: str) -> Figure | None:
     data = rows.select("concept", "concept_other", "value", matched.alias("matched"))
     base = alt.Chart(inline(data)).encode(
         x=alt.X("concept:N", sort=contexts, title="Context concept", axis=alt.Axis(
-            orient="top", labelAngle=0, domain=False, ticks=False, labelLimit=90, labelPadding=6,
+            orient="top", labelAngle=0, domain=False, ticks=False, labelLimit=90, labelLineHeight=13,
+            # Two lines hang down from where one would stand.
+            labelPadding=20 if any("–" in c for c in contexts) else 6,
             labelExpr="split(replace(datum.label, '–', '–|'), '|')")),
         y=_down("concept_other", words, "Word concept"),
     )  # fmt: skip
