@@ -116,7 +116,7 @@ def alignment(view: ModelView, product: str, title: str) -> Figure | None:
             orient="top", labelAngle=0, domain=False, ticks=False, labelLimit=90, labelLineHeight=13,
             # Two lines hang down from where one would stand.
             labelPadding=20 if any("–" in c for c in contexts) else 6,
-            labelExpr="split(replace(datum.label, '–', '–|'), '|')")),
+            labelExpr="split(replace(datum.label, '–', '|–'), '|')")),
         y=_down("concept_other", words, "Word concept"),
     )  # fmt: skip
     tiles = base.mark_rect(stroke="@paper", strokeWidth=1).encode(color=_COLOR, tooltip=_tooltip())
