@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,9 +59,10 @@ def run_study(study: Callable[..., StudyResult], config: StudyConfig, out: Path,
         return run
     if not overwrite and (out / "run.json").exists():  # said now, not after the work
         raise StorageError(f"{out} holds a run of another configuration or version: give another --out, or --overwrite")
+    started = datetime.now(UTC)
     with progress_bar() as progress:
         result = study(config, progress=progress)
-    return save_result(result, out, overwrite=overwrite)
+    return save_result(result, out, started=started, overwrite=overwrite)
 
 
 def write_page(runs: list[Run], folder: Path) -> Path:

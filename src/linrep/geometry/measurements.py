@@ -144,7 +144,7 @@ class Measurements:
         if not Path(path).is_file():
             raise StorageError(f"no measurements at {path}")
         try:
-            return cls(pl.read_parquet(Path(path)))
+            return cls(pl.read_parquet(Path(path), glob=False))
         except pl.exceptions.PolarsError as e:
             raise InvalidInputError(f"{path} is not a parquet file of measurements: {_one_line(e)}") from e
 

@@ -149,6 +149,11 @@ class NullModel:
             vectors[part] = self.carry(self.pool.rows[part]) - self.centre
         return vectors
 
+    @cached_property
+    def squares(self) -> Float[np.ndarray, "word"]:
+        """Squared length of each of `vectors`."""
+        return np.einsum("wk,wk->w", self.vectors, self.vectors)
+
     def carry(self, rows: Int[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape dim"]:
         """Any tokens in the common space, not centred."""
         return self.inner_product.unembeddings(self.unembeddings[rows])
@@ -229,7 +234,12 @@ def random_words(
     for start in range(0, draws, step):
         size = min(step, draws - start)
         words = np.stack([rng.choice(len(model.vectors), 2 * n, replace=False) for _ in range(size)])
-        values[start : start + size] = metrics.parallelism(model.vectors[words[:, :n]] - model.vectors[words[:, n:]])
+        differences = model.vectors[words[:, :n]] - model.vectors[words[:, n:]]
+        length = np.sqrt(np.einsum("dpk,dpk->dp", differences, differences))
+        weight = np.divide(1, length, out=np.zeros_like(length), where=length > 0)
+        sums = np.einsum("dpk,dp->dk", differences, weight)
+        total = np.einsum("dk,dk->d", sums, sums, dtype=np.float64) - (weight > 0).sum(axis=1)
+        values[start : start + size] = total / (n * (n - 1))
     return values
 
 
@@ -251,8 +261,10 @@ def _matched(
     for w, word in enumerate(words.tolist()):
         pairs = np.flatnonzero(which == w)
         near = _nearest_in_frequency(model.pool, word, avoid=(word, *kept[pairs].tolist()))
-        distance = _distances(model.vectors[near], ends[pairs].astype(np.float32))
-        mismatch = np.abs(distance - wanted[pairs]).mean(axis=1)
+        # ‖a − b‖² = ‖a‖² + ‖b‖² − 2 a·b: no array of all the differences.
+        dots = model.vectors[near] @ ends[pairs].astype(np.float32).T
+        square = model.squares[near][:, None] + np.square(ends[pairs]).sum(axis=1) - 2 * dots
+        mismatch = np.abs(np.sqrt(np.maximum(square, 0)) - wanted[pairs]).mean(axis=1)
         best = near[np.argpartition(mismatch, min(_CANDIDATES, len(near)) - 1)[:_CANDIDATES]]
         candidates[w] = np.resize(best, _CANDIDATES)
     units = metrics.unit(model.vectors[candidates[which]] - ends[:, None].astype(np.float32))
@@ -265,12 +277,6 @@ def _matched(
     units = units.reshape(n * _CANDIDATES, -1)
     sums, own = pick @ units, pick @ np.einsum("ck,ck->c", units, units)
     return (np.einsum("dk,dk->d", sums, sums, dtype=np.float64) - own) / (n * (n - 1))
-
-
-def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Distance of every row of a from every row of b, without an array of all the differences."""
-    square = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1) - 2 * a @ b.T
-    return np.sqrt(np.maximum(square, 0))
 
 
 def _nearest_in_frequency(pool: WordPool, row: int, avoid: tuple[int, ...]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 from linrep import __version__
@@ -10,10 +11,12 @@ from linrep.runs.store import RUN_FILE, Run, RunWriter
 from linrep.studies.result import StudyConfig, StudyResult
 
 
-def save_result(result: StudyResult, path: Path, *, overwrite: bool = False) -> Run:
-    """Write a result as one complete run directory and read it back."""
+def save_result(result: StudyResult, path: Path, *, started: datetime, overwrite: bool = False) -> Run:
+    """Write a result, whose computation began at ``started``, as one complete run directory and read it back."""
     config = result.config.model_dump(mode="json")
-    with RunWriter(path, kind=result.kind, title=result.title, config=config, overwrite=overwrite) as run:
+    with RunWriter(
+        path, kind=result.kind, title=result.title, config=config, overwrite=overwrite, started=started
+    ) as run:
         run.measurements(result.measurements)
         for name, table in result.tables.items():
             if len(table.columns):
