@@ -14,7 +14,9 @@ import jax
 from jaxtyping import Array, Float, Key
 
 # Constructor of the initial values: (key, context_features, n_tokens, dim, scale) -> predictor.
-Initialiser = Callable[[Key[Array, ""], Float[Array, "context feature"], int, int, float], "AbstractPredictor"]
+Initialiser = Callable[
+    [Key[Array, ""], Float[Array, "context feature"], int, int, Float[Array, ""]], "AbstractPredictor"
+]
 
 
 class AbstractPredictor(eqx.Module):
@@ -47,7 +49,7 @@ class TablePredictor(AbstractPredictor):
         context_features: Float[Array, "context feature"],
         n_tokens: int,
         dim: int,
-        scale: float,
+        scale: Float[Array, ""],
     ) -> TablePredictor:
         """Every entry Gaussian with standard deviation `scale`."""
         context_key, token_key = jax.random.split(key)
@@ -81,7 +83,7 @@ class FactoredPredictor(AbstractPredictor):
         context_features: Float[Array, "context feature"],
         n_tokens: int,
         dim: int,
-        scale: float,
+        scale: Float[Array, ""],
     ) -> FactoredPredictor:
         """Every entry of w and γ Gaussian with standard deviation `scale`; λ then starts √m times larger."""
         symbol_key, token_key = jax.random.split(key)
@@ -100,7 +102,7 @@ class FactoredPredictor(AbstractPredictor):
 
 
 def _gaussian(
-    key: Key[Array, ""], shape: tuple[int, int], scale: float, like: Float[Array, "..."]
+    key: Key[Array, ""], shape: tuple[int, int], scale: Float[Array, ""], like: Float[Array, "..."]
 ) -> Float[Array, "dim _"]:
     return scale * jax.random.normal(key, shape, like.dtype)
 
