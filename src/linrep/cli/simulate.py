@@ -26,7 +26,7 @@ def simulate(
     seed: Annotated[int | None, typer.Option(help="First seed. [default: 0]")] = None,
     predictor: Annotated[str | None, typer.Option(help="table or factored. [default: table]")] = None,
     optimizer: Annotated[str | None, typer.Option(help="gradient_descent or adam. [default: gradient_descent]")] = None,
-    step_size: Annotated[float | None, typer.Option(help="Step size. [default: 5]")] = None,
+    step_size: Annotated[float | None, typer.Option(help="Step size. [default: 5 for descent on tables]")] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps. [default: 15000]")] = None,
     initial_scale: Annotated[float | None, typer.Option(help="Scale of initial values. [default: 0.01]")] = None,
     out: common.Out = None,

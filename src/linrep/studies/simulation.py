@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from linrep.geometry import metrics
 from linrep.geometry.measure import measure
 from linrep.geometry.measurements import Measurements
 from linrep.geometry.pairs import ConceptPairs
+from linrep.learning.descent import STEP_SIZES
 from linrep.learning.training import fit_many
 from linrep.learning.trajectory import Trajectory
 from linrep.studies.result import Progress, StudyConfig, StudyResult, part
@@ -46,10 +47,17 @@ class SimulationConfig(StudyConfig):
     first_seed: int = Field(0, ge=0)
     predictor: str = Field("table", description="table or factored")
     optimizer: str = Field("gradient_descent", description="gradient_descent or adam")
-    step_size: float = Field(5.0, gt=0)
+    step_size: float | None = Field(None, gt=0, description="by default that of the optimizer and predictor")
     steps: int = Field(15_000, ge=1)
     initial_scale: float = Field(0.01, gt=0, description="standard deviation of the initial λ and γ")
     snapshots: int = Field(40, ge=2, description="measured moments of training, on a log schedule")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_step_size(cls, values: dict[str, Any]) -> dict[str, Any]:
+        # Filled in here, so that the stored configuration says what was run.
+        of = (values.get("optimizer", "gradient_descent"), values.get("predictor", "table"))
+        return values if values.get("step_size") is not None else values | {"step_size": STEP_SIZES.get(of)}
 
 
 def simulate(config: SimulationConfig, *, progress: Progress | None = None) -> StudyResult:
