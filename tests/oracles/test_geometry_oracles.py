@@ -356,6 +356,21 @@ def alignment_sample(
     return alignment.Sources(r, model_of(gamma, "euclidean")), tokens, contexts
 
 
+def test_interval_of_alignment_is_the_naive_jackknife():
+    sources, tokens, contexts = alignment_sample(np.random.default_rng(0), 0.5, 20, 6)
+    assert sources.representations.embeddings is not None
+    delta = np.diff(sources.representations.embeddings[contexts.of("c")], axis=1)[:, 0]
+    word = np.diff(sources.representations.unembeddings[tokens.of("c")], axis=1)[:, 0]
+    template = contexts.groups_of("c")
+    without_template = [cos(delta[template != t].sum(axis=0), word.sum(axis=0)) for t in range(6)]
+    without_word = [cos(delta.sum(axis=0), np.delete(word, k, axis=0).sum(axis=0)) for k in range(30)]
+    variance = 5 / 6 * 6 * np.var(without_template) + 29 / 30 * 30 * np.var(without_word)
+    reach = 2.570581836 * np.sqrt(variance)  # t(5) at 97.5 %
+    value = cos(delta.sum(axis=0), word.sum(axis=0))
+    row = alignment.rows(sources, tokens, contexts, {}, 1, 0)[0]
+    assert (row["low"], row["value"], row["high"]) == pytest.approx((value - reach, value, min(value + reach, 1)))
+
+
 @pytest.mark.parametrize(("dim", "templates"), [(200, 5), (30, 8)])
 def test_intervals_of_alignment_hold_their_value_and_cover_its_expectation(dim, templates):
     """At least the lower end of the 99.9 % band: the jackknife may err on the wide side, never on the narrow one."""

@@ -115,6 +115,14 @@ def test_another_concept_or_null_changes_no_raw_number(measured):
         assert few.select(some).sort(key).equals(all_.select(some).sort(key))
 
 
+def test_concepts_and_nulls_do_not_share_their_draws():
+    pairs = [(40 + i, 140 + i) for i in range(10)]
+    twins = ConceptPairs.from_lists({"x": pairs, "y": pairs})
+    m = measure(R, twins, draws=DRAWS, inner_products=("causal",))
+    drawn = m.measurements.table.filter(pl.col("null").is_in(list(nulls.NULLS)))["null_value"].to_list()
+    assert len(drawn) == len(set(drawn)) == 2 * len(nulls.NULLS)
+
+
 # Verdicts
 
 

@@ -235,6 +235,15 @@ def test_equal_vectors_count_for_nothing_in_every_null():
     assert not nulls.sign_flip(model, pairs, 5, np.random.default_rng(0)).any()
 
 
+def test_a_partner_equal_to_the_word_kept_counts_for_nothing(monkeypatch):
+    """Every word three times: the best match of a partner that is a copy is the third copy."""
+    monkeypatch.setattr(nulls, "_CANDIDATES", 1)
+    model = model_of(np.repeat(gaussian(words=20), 3, axis=0), "euclidean")
+    pairs = np.array([[3 * i, 3 * i + 1] for i in range(10)])
+    for name in MATCHED:
+        np.testing.assert_allclose(nulls.NULLS[name](model, pairs, 5, np.random.default_rng(0)), 0, atol=1e-9)
+
+
 def test_nulls_are_reproducible_and_differ_between_seeds():
     model = model_of(gaussian())
     pairs = np.arange(24).reshape(12, 2)
