@@ -24,15 +24,17 @@ class MeasureConfig(StudyConfig):
     """What `measure_model` measures; every field is a key of the TOML file."""
 
     model: str = Field(description="folder, GGUF file, hub id, or a name known to `linrep get`")
-    revision: str | None = Field(None, description="revision of a hub model")
-    pairs: tuple[str, ...] | None = Field(None, description="concepts or files of word pairs; the 27 built-in ones")
+    revision: str | None = Field(default=None, description="revision of a hub model")
+    pairs: tuple[str, ...] | None = Field(
+        default=None, description="concepts or files of word pairs; all built-in ones"
+    )
     contexts: tuple[str, ...] | None = Field(
-        None, description="context sets or files; the built-in ones. An empty list measures the word pairs only"
+        default=None, description="context sets or files; the built-in ones. An empty list measures the word pairs only"
     )
     inner_products: tuple[str, ...] = ("euclidean", "causal", "euclidean without top component")
-    draws: int = Field(1000, ge=19, description="redraws per null")
-    seed: int = Field(0, ge=0)
-    untrained: bool = Field(True, description="measure a model with random weights beside it")
+    draws: int = Field(default=1000, ge=19, description="redraws per null")
+    seed: int = Field(default=0, ge=0)
+    untrained: bool = Field(default=True, description="measure a model with random weights beside it")
 
 
 def measure_model(config: MeasureConfig, *, progress: Progress | None = None) -> StudyResult:

@@ -35,22 +35,24 @@ def _law(text: str) -> str:
 class SimulationConfig(StudyConfig):
     """Worlds, predictors and training of `simulate`; every field is a key of the TOML file."""
 
-    concepts: int = Field(5, ge=1, le=10, description="m, number of binary concepts")
-    edge_probability: float = Field(0.5, ge=0, le=1, description="of the random concept graph")
-    bernoulli_low: float = Field(0.3, gt=0, lt=1, description="smallest conditional probability")
-    bernoulli_high: float = Field(0.7, gt=0, lt=1, description="largest conditional probability")
+    concepts: int = Field(default=5, ge=1, le=10, description="m, number of binary concepts")
+    edge_probability: float = Field(default=0.5, ge=0, le=1, description="of the random concept graph")
+    bernoulli_low: float = Field(default=0.3, gt=0, lt=1, description="smallest conditional probability")
+    bernoulli_high: float = Field(default=0.7, gt=0, lt=1, description="largest conditional probability")
     laws: tuple[Annotated[str, AfterValidator(_law)], ...] = Field(
-        ("complete", "at-most-2"), min_length=1, description="complete, at-most-K, masked-Q or kept-FRACTION"
+        default=("complete", "at-most-2"), min_length=1, description="complete, at-most-K, masked-Q or kept-FRACTION"
     )
-    dims: tuple[Annotated[int, Field(ge=1)], ...] = Field((5, 10), min_length=1, description="widths d of λ and γ")
-    seeds: int = Field(32, ge=1, description="number of seeds: each its own world and initial values")
-    first_seed: int = Field(0, ge=0)
-    predictor: str = Field("table", description="table or factored")
-    optimizer: str = Field("gradient_descent", description="gradient_descent or adam")
-    step_size: float | None = Field(None, gt=0, description="by default that of the optimizer and predictor")
-    steps: int = Field(15_000, ge=1)
-    initial_scale: float = Field(0.01, gt=0, description="standard deviation of the initial λ and γ")
-    snapshots: int = Field(40, ge=2, description="measured moments of training, on a log schedule")
+    dims: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(5, 10), min_length=1, description="widths d of λ and γ"
+    )
+    seeds: int = Field(default=32, ge=1, description="number of seeds: each its own world and initial values")
+    first_seed: int = Field(default=0, ge=0)
+    predictor: str = Field(default="table", description="table or factored")
+    optimizer: str = Field(default="gradient_descent", description="gradient_descent or adam")
+    step_size: float | None = Field(default=None, gt=0, description="by default that of the optimizer and predictor")
+    steps: int = Field(default=15_000, ge=1)
+    initial_scale: float = Field(default=0.01, gt=0, description="standard deviation of the initial λ and γ")
+    snapshots: int = Field(default=40, ge=2, description="measured moments of training, on a log schedule")
 
     @model_validator(mode="before")
     @classmethod

@@ -2,8 +2,8 @@
 
 import pytest
 
-from linrep.geometry.verdicts import MIN_PAIRS
 from linrep.concepts.load import load_concepts, token_pairs
+from linrep.geometry.verdicts import MIN_PAIRS
 from linrep.models.vocabulary import read_vocabulary
 
 pytestmark = pytest.mark.smollm2
