@@ -208,7 +208,7 @@ def _run_block(
 ) -> Iterator[Snapshot]:
     """Yield the snapshots, with a seed axis, of one block at every stop; the first stop is step 0."""
     dtype = np.dtype(settings.precision)
-    data = jax.tree.map(lambda *parts: jnp.stack(parts), *(_data(world, dtype) for world in worlds))
+    data = jax.tree.map(lambda *parts: jnp.stack(parts), *(world_data(world, dtype) for world in worlds))
     states = initial_states(
         jnp.asarray(seeds, np.int32),
         data.context_features,
@@ -224,7 +224,7 @@ def _run_block(
         yield jax.tree.map(np.asarray, snapshot)
 
 
-def _data(world: World, dtype: np.dtype) -> Data:
+def world_data(world: World, dtype: np.dtype) -> Data:
     """The law of one world and the one-hots of its contexts' symbols."""
     symbols = np.eye(3, dtype=dtype)[world.context_concepts % 3]  # 0, 1, ⋄: −1 % 3 is 2
     return Data(

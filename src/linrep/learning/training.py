@@ -41,7 +41,7 @@ def fit(
     Examples
     --------
     >>> from linrep import ConceptGraph, ContextLaw, World, fit
-    >>> trained = fit(World(ConceptGraph.chain(2), ContextLaw.complete()), dim=2, steps=3000)
+    >>> trained = fit(World(ConceptGraph.chain(2), ContextLaw.complete()), dim=2, step_size=1.0, steps=3000)
     >>> trained.status, trained.embeddings.shape[2:]
     (('converged',), (9, 2))
     """
@@ -89,7 +89,8 @@ def fit_many(
     optimizer
         Name in `OPTIMIZERS`: ``gradient_descent``, or ``adam`` with optax's moments (0.9, 0.999, 1e-8).
     step_size
-        Learning rate; by default that of `STEP_SIZES`: 5.0 for gradient descent on tables.
+        Learning rate; by default that of `STEP_SIZES`, 5.0 for gradient descent on tables. That suits hundreds of
+        contexts, each with a small p(x); with ten, descent bounces at an excess of .01 and wants 1.0.
     steps
         Number of updates.
     initial_scale
