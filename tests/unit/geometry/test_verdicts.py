@@ -55,7 +55,8 @@ def test_rules_name_what_they_use():
         for part in (*verdicts.COMMON_NULLS, f"{floor:g}", product, f"{verdicts.LEVEL:g}", "Benjamini–Hochberg"):
             assert part in common
         assert verdicts.SPECIFIC_NULL in verdicts.rule(verdicts.SPECIFIC, product)
-        assert verdicts.rule(verdicts.NONE, product) == f"not: {common}"
+        assert verdicts.rule(verdicts.NONE, product).removeprefix("not: ") in common
+        assert verdicts.KNOWN_LIMIT in common  # the nonsense that breaks the verdict is named where it is printed
         assert str(verdicts.MIN_PAIRS) in verdicts.rule(verdicts.TOO_FEW, product)
 
 
