@@ -30,7 +30,7 @@ def fit(
     optimizer: str = "gradient_descent",
     step_size: float | None = None,
     steps: int = 15_000,
-    initial_scale: float = 0.1,
+    initial_scale: float = 0.01,
     seed: int = 0,
     n_snapshots: int = 40,
     precision: Precision = "float32",
@@ -69,7 +69,7 @@ def fit_many(
     optimizer: str = "gradient_descent",
     step_size: float | None = None,
     steps: int = 15_000,
-    initial_scale: float = 0.1,
+    initial_scale: float = 0.01,
     n_snapshots: int = 40,
     precision: Precision = "float32",
     progress: Callable[[float], None] | None = None,
@@ -94,7 +94,7 @@ def fit_many(
     steps
         Number of updates.
     initial_scale
-        Standard deviation of the Gaussian initial values.
+        Standard deviation of the Gaussian initial values; small, because where descent ends depends on it (LOG.md).
     n_snapshots
         Number of snapshots, see `log_schedule`.
     precision

@@ -226,7 +226,7 @@ def test_training_runs_under_the_defaults_of_jax():
 def test_the_other_tests_run_under_strict_promotion():
     with pytest.raises(jax.dtypes.TypePromotionError):
         _ = jnp.zeros(2, "int32") + jnp.zeros(2, "float32")
-    with pytest.raises(ValueError, match="rank promotion"):
+    with pytest.raises(ValueError, match="rank_promotion"):
         _ = jnp.zeros(2) + jnp.zeros((2, 2))
 
 

@@ -68,7 +68,7 @@ def test_representations_are_a_snapshot_of_a_seed(trained):
         "optimizer": "gradient_descent",
         "step_size": 5.0,
         "steps": 30,
-        "initial_scale": 0.1,
+        "initial_scale": 0.01,
         "n_snapshots": 4,
         "precision": "float32",
         "seed": 8,
