@@ -34,8 +34,8 @@ class AbstractPredictor(eqx.Module):
         """γ, one row a token."""
 
 
-# Tables are stored with the short axis first, and so are the gradients: XLA's matrix products on CPUs are up to
-# eight times faster when contexts are the contiguous axis (benchmarks/bench_training.py).
+# Tables are stored with the short axis first: of XLA's matrix products on CPUs, that of the context gradient took
+# eight times longer with contexts as rows (m = d = 5, 64 seeds).
 class TablePredictor(AbstractPredictor):
     """A free vector for each context and for each token."""
 
