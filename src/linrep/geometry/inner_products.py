@@ -151,7 +151,7 @@ def _from_covariance(
 ) -> InnerProduct:
     if not 0 <= floor < 1:
         raise InvalidInputError(f"floor is a fraction of the largest eigenvalue, in [0, 1), not {floor}")
-    values, vectors = linalg.eigh(c)
+    values, vectors = linalg.eigh(c, driver="evd")  # divide and conquer: all vectors are wanted
     largest = float(values[-1])
     if not largest > 0:
         raise InvalidInputError("all unembeddings are equal: their covariance is zero")
