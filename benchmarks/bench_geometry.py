@@ -98,8 +98,8 @@ def main() -> None:
         product = causal(gamma)
         estimate_directions(gamma, pairs, product).cosines()
         for name in pairs.names:
-            ends = product.unembeddings(gamma[pairs.of(name)])
-            metrics.parallelism(ends[:, 1] - ends[:, 0])
+            of = pairs.of(name)
+            metrics.parallelism(product.unembeddings(gamma[of[:, 1]] - gamma[of[:, 0]]))
 
     times = interleaved(args.rounds, ours=ours, bare=lambda: linalg.eigh(wide.T @ wide))
     table = Table(
