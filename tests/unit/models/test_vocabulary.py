@@ -114,6 +114,7 @@ def sentencepiece_model() -> bytes:
     return out.getvalue()
 
 
+@pytest.mark.hf
 def test_sentencepiece_model(tmp_path):
     import sentencepiece
 
@@ -131,6 +132,7 @@ def test_sentencepiece_model(tmp_path):
     assert vocabulary.find("<s>") is vocabulary.find("<unk>") is vocabulary.find("<0x41>") is None
 
 
+@pytest.mark.hf
 def test_sentencepiece_model_without_the_package(tmp_path, monkeypatch):
     import sys
 
@@ -140,6 +142,7 @@ def test_sentencepiece_model_without_the_package(tmp_path, monkeypatch):
         read_vocabulary(tmp_path)
 
 
+@pytest.mark.hf
 def test_foreign_sentencepiece_model(tmp_path):
     (tmp_path / "tokenizer.model").write_bytes(b"not a model at all")
     with pytest.raises(ModelFileError, match="is no SentencePiece model"):
