@@ -132,7 +132,6 @@ def test_sentencepiece_model(tmp_path):
     assert vocabulary.find("<s>") is vocabulary.find("<unk>") is vocabulary.find("<0x41>") is None
 
 
-@pytest.mark.hf
 def test_sentencepiece_model_without_the_package(tmp_path, monkeypatch):
     import sys
 
