@@ -167,7 +167,7 @@ def alignment(view: ModelView, product: str, title: str) -> Figure | None:
     return Figure(
         name=f"alignment-nulls-{view.slug}-{product.replace(' ', '-')}",
         title=title,
-        caption="Dot with line: cosine with the matching word concept, with 95 % bootstrap interval over templates and "
+        caption="Dot with line: cosine with the matching word concept, with 95 % jackknife interval over templates and "
         "word groups. Grey ticks: the other word concepts; ticks far out are usually relatives of the matching one "
         "(verb forms are differences of each other). Diamond: the same architecture with random weights.",
         alt_text=f"Alignment of {len(order)} context concepts of {view.name}, {product} inner product. {title}",
