@@ -6,6 +6,7 @@ os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import pytest
 from jaxtyping import install_import_hook
 
 # Not the command line: typer reads its annotations as options, and there are no arrays in it.
@@ -13,7 +14,18 @@ CHECKED = ("concepts", "geometry", "learning", "models", "report", "runs", "stud
 hook = install_import_hook([f"linrep.{name}" for name in CHECKED], "beartype.beartype")
 
 
-def pytest_runtest_logreport(report):
+def _no_skip_in_ci(report):
     """In CI a skipped test is a failed test: nothing that guards main may quietly not run."""
     if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
-        report.outcome = "failed"
+        report.outcome, report.longrepr = "failed", f"skipped, which is a failure in CI: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    return _no_skip_in_ci((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report():
+    return _no_skip_in_ci((yield))
