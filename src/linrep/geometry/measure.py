@@ -199,7 +199,7 @@ def _parallelism(
             p_values[null][i] = nulls.p_value(value[i], drawn)
             null_at[i][null] = (float(drawn.mean()), float(np.quantile(drawn, 0.95)))
         singles += _single_pairs(model, name, of, representations, null_names, seed)
-    judged = verdicts.judge(n_pairs, value, p_values, product.name)
+    judged = verdicts.decide(n_pairs, value, p_values, product.name)
     for i, name in enumerate(pairs.names):
         common = {
             "inner_product": product.name,

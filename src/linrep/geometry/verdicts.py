@@ -78,7 +78,8 @@ def decide(
     parallelism
         All-pairs parallelism.
     p_values
-        Raw p-values by null; those of `COMMON_NULLS` and `SPECIFIC_NULL` are required. NaN where not tested.
+        Raw p-values by null, NaN where not tested. Without those of `COMMON_NULLS` and `SPECIFIC_NULL` there are
+        adjusted p-values and no verdict.
     inner_product
         Whose effect floor applies.
 
@@ -95,6 +96,8 @@ def decide(
     """
     enough = n_pairs >= MIN_PAIRS
     adjusted = {name: benjamini_hochberg(np.where(enough, p, np.nan)) for name, p in p_values.items()}
+    if not {*COMMON_NULLS, SPECIFIC_NULL} <= set(p_values):
+        return Verdicts((), adjusted)
     common_p = np.max([p_values[name] for name in COMMON_NULLS], axis=0)
     specific_p = np.maximum(common_p, p_values[SPECIFIC_NULL])
     above = enough & (parallelism > EFFECT_FLOOR[inner_product])
@@ -103,15 +106,3 @@ def decide(
     )
     words = np.select([~enough, specific, common], [TOO_FEW, SPECIFIC, COMMON], default=NONE)
     return Verdicts(tuple(words.tolist()), adjusted)
-
-
-def judge(
-    n_pairs: Int[np.ndarray, "concept"],
-    parallelism: Float[np.ndarray, "concept"],
-    p_values: dict[str, Float[np.ndarray, "concept"]],
-    inner_product: str,
-) -> Verdicts:
-    """As `decide`; without the nulls that verdicts need, only the adjusted p-values and no verdict."""
-    if {*COMMON_NULLS, SPECIFIC_NULL} <= set(p_values):
-        return decide(n_pairs, parallelism, p_values, inner_product)
-    return Verdicts((), {name: benjamini_hochberg(p) for name, p in p_values.items()})

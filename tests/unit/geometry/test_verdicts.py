@@ -78,8 +78,8 @@ def test_false_discoveries_stay_at_the_level_when_many_concepts_fail_just_one_nu
     assert np.mean(shares) <= verdicts.LEVEL + 3.3 * error
 
 
-def test_judge_without_the_nulls_of_a_verdict_only_adjusts():
+def test_without_the_nulls_of_a_verdict_only_adjusts():
     p = {"sign flip": np.array([0.01, 0.5])}
-    judged = verdicts.judge(np.array([30, 30]), np.full(2, 0.5), p, "causal")
+    judged = verdicts.decide(np.array([30, 30]), np.full(2, 0.5), p, "causal")
     assert judged.verdict == ()
     assert np.array_equal(judged.p_adjusted["sign flip"], benjamini_hochberg(p["sign flip"]))
