@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from linrep import __version__
-from linrep.cli import demo, get, lint, list_, measure, report, simulate
+from linrep.cli import demo, get, lint, list_, measure, report, simulate, study
 from linrep.errors import LinrepError, LinrepWarning
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.command()(demo.demo)
 app.command()(simulate.simulate)
 app.command()(measure.measure)
+app.add_typer(study.app, name="study")
 app.command()(report.report)
 app.command()(lint.lint)
 app.command("list")(list_.list_)

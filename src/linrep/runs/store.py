@@ -49,10 +49,10 @@ CONFIG_FILE = "config.toml"
 MEASUREMENTS_FILE = "measurements.parquet"
 ARRAYS_FILE = "arrays.safetensors"
 
-Kind = Literal["simulate", "measure"]
+Kind = Literal["simulate", "measure", "origins"]
 
 # The metric whose status is that of a seed of a source, or of a concept of a model.
-_STATUS_METRIC = {"simulate": "excess_loss", "measure": "parallelism"}
+_STATUS_METRIC = {"simulate": "excess_loss", "origins": "excess_loss", "measure": "parallelism"}
 
 
 class RunWriter:

@@ -11,13 +11,12 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
-from linrep.geometry import metrics
 from linrep.geometry.measure import measure
 from linrep.geometry.measurements import Measurements
-from linrep.geometry.pairs import ConceptPairs
 from linrep.learning.descent import STEP_SIZES
 from linrep.learning.training import fit_many
 from linrep.learning.trajectory import Trajectory
+from linrep.studies.emergence import emergence_rows
 from linrep.studies.result import Progress, StudyConfig, StudyResult, part
 from linrep.theory.wide_limit import wide_limit_parallelism
 from linrep.worlds.contexts import ContextLaw
@@ -93,7 +92,7 @@ def simulate(config: SimulationConfig, *, progress: Progress | None = None) -> S
         )
         for s, world in enumerate(worlds):
             tell(0.8 + 0.2 * s / len(worlds), f"{name}: measuring")
-            rows += _emergence(trajectory, s, world, name)
+            rows += emergence_rows(trajectory, s, world, name)
             if np.isfinite(trajectory.unembeddings[s, -1]).all():
                 tables.append(_final(trajectory, s, world, name))
         details["cells"][name] = _summary(trajectory)
@@ -146,50 +145,6 @@ def _limit(m: int, law: str) -> float | None:
     if m < 2 or parsed.kind not in {"complete", "at-most"}:
         return None
     return wide_limit_parallelism(m, None if parsed.kind == "complete" else int(parsed.amount or 0) or None)
-
-
-def _differences(rows: np.ndarray, pairs: ConceptPairs) -> list[np.ndarray]:
-    """Difference vectors of each concept, "snapshot pair dim"."""
-    ends = [pairs.of(name) for name in pairs.names]
-    return [rows[:, of[:, 1]].astype(np.float64) - rows[:, of[:, 0]] for of in ends]
-
-
-def _emergence(trajectory: Trajectory, s: int, world: World, source: str) -> list[dict[str, Any]]:
-    """Rows of one seed over its snapshots, with the untrained value (step 0) as null."""
-    token, context = world.token_pairs(), world.context_pairs()
-    finite = np.isfinite(trajectory.unembeddings[s]).all(axis=(1, 2)) & np.isfinite(trajectory.embeddings[s]).all(
-        axis=(1, 2)
-    )
-    gamma, lam = (np.where(finite[:, None, None], x[s], 0) for x in (trajectory.unembeddings, trajectory.embeddings))
-    deltas, contexts = _differences(gamma, token), _differences(lam, context)
-    cosines = metrics.direction_cosines(np.stack([d.mean(axis=1) for d in deltas], axis=1))
-    apart = ~world.graph.moral_adjacency()
-    curves = {
-        ("excess_loss", "all"): trajectory.excess[s],
-        ("parallelism", "all"): np.mean([metrics.parallelism(d) for d in deltas], axis=0),
-        ("alignment", "all"): np.mean([metrics.alignment(c, d) for c, d in zip(contexts, deltas, strict=True)], axis=0),
-        ("orthogonality", "all"): metrics.orthogonality(cosines),
-        ("orthogonality", "not adjacent"): metrics.orthogonality(cosines, apart),
-    }
-    units = {"excess_loss": "nats", "orthogonality": "mean |cosine|"}
-    dim = gamma.shape[2]
-    chance = metrics.random_absolute_cosine(dim)
-    common = {"source": source, "seed": int(trajectory.seeds[s]), "status": trajectory.status[s]}
-    common |= {"inner_product": "euclidean", "inner_product_rank": dim}
-    rows = []
-    for (metric, split), curve in curves.items():
-        for k, step in enumerate(trajectory.steps.tolist()):
-            value = float(curve[k]) if finite[k] and np.isfinite(curve[k]) else None
-            row = common | {"step": step, "metric": metric, "split": split, "value": value}
-            row |= {"unit": units.get(metric, "cosine"), "side": "both" if metric == "alignment" else "unembedding"}
-            if metric == "excess_loss":
-                row |= {"inner_product": None, "inner_product_rank": None, "side": None}
-            rows.append(row)
-            start = float(curve[0]) if np.isfinite(curve[0]) else None
-            rows.append(row | {"null": "untrained", "null_value": start})
-            if metric == "orthogonality":
-                rows.append(row | {"null": "random directions", "null_value": chance})
-    return rows
 
 
 def _final(trajectory: Trajectory, s: int, world: World, source: str) -> Measurements:
