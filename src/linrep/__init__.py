@@ -13,7 +13,11 @@ __version__ = "0.1.0"
 # Public name -> the module that defines it. This table is the public interface.
 _PUBLIC = {
     "ConceptGraph": "linrep.worlds.graph",
+    "CategoricalGraph": "linrep.worlds.categorical",
+    "MarkovField": "linrep.worlds.markov_field",
+    "Hierarchy": "linrep.worlds.hierarchy",
     "ContextLaw": "linrep.worlds.contexts",
+    "Vocabulary": "linrep.worlds.vocabulary",
     "World": "linrep.worlds.world",
     "preset": "linrep.worlds.presets",
     "Trajectory": "linrep.learning.trajectory",

@@ -1,15 +1,16 @@
 """Context laws: which contexts exist, and how often each occurs.
 
-A context fixes some concepts and leaves the others undetermined (⋄). A law depends on the number of concepts
-only, never on the concept graph, so that two studies can differ in one of them alone.
+A context fixes some concepts and leaves the others undetermined (⋄). A law depends on the numbers of values of the
+concepts only, never on their graph, so that two studies can differ in one of them alone.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
-from math import comb
+from math import prod
 
 import numpy as np
 from jaxtyping import Float64, Int8, Int64
@@ -24,16 +25,18 @@ _SPELLINGS = "complete, at-most-K, masked-Q, kept-FRACTION or kept-FRACTION-seed
 
 @dataclass(frozen=True)
 class ContextLaw:
-    """Which contexts d in {0, 1, ⋄}^m exist and with which probability p(d).
+    """Which contexts d exist and with which probability p(d); d_i is one of the K_i values of concept i, or ⋄.
 
     ========== ============================================== ================================================
     kind       contexts                                       p(d)
     ========== ============================================== ================================================
-    complete   all 3^m                                        uniform
+    complete   all Π (K_i + 1), 3^m for binary concepts       uniform
     at-most    those with at most `amount` known concepts     uniform
-    masked     all 3^m                                        q^unknown · ((1 − q)/2)^known with q = `amount`
-    kept       a random `amount` of the 3^m, by `seed`        uniform
+    masked     all                                            Π q (unknown) or (1 − q)/K_i (known), q = `amount`
+    kept       a random `amount` of all, by `seed`            uniform
     ========== ============================================== ================================================
+
+    Wherever a number of binary concepts is asked for, the numbers of values (K_1, ..., K_m) may stand instead.
 
     *Masked* takes both values of a known concept as equally likely. The alternative, weighting by the joint
     p(c_K) of the known values (draw c from the graph, then mask), would make the law depend on the graph; here
@@ -134,36 +137,41 @@ class ContextLaw:
         amount = repr(self.amount).removesuffix(".0")
         return f"{self.kind}-{amount}" + (f"-seed{self.seed}" if self.kind == "kept" and self.seed else "")
 
-    def n_contexts(self, n_concepts: int) -> int:
-        """Number of contexts over `n_concepts` concepts, without building them.
+    def n_contexts(self, concepts: int | Sequence[int]) -> int:
+        """Number of contexts over so many binary concepts, or over concepts with these numbers of values.
+
+        Nothing is built for it.
 
         Raises
         ------
         InvalidInputError
             On fewer than one concept, more known concepts than there are, or a fraction that keeps none.
         """
-        check_n_concepts(n_concepts)
+        values = cardinalities(concepts)
+        total = prod(k + 1 for k in values)
         if self.kind == "at-most":
             k = int(self.amount or 0)
-            if k > n_concepts:
+            if k > len(values):
                 raise InvalidInputError(
-                    f"at most {k} known concepts of {n_concepts}: the number must lie in 0..{n_concepts}"
+                    f"at most {k} known concepts of {len(values)}: the number must lie in 0..{len(values)}"
                 )
-            return sum(comb(n_concepts, j) * 2**j for j in range(k + 1))
+            return sum(_elementary_symmetric(values)[: k + 1])
         if self.kind == "kept":
-            n = round((self.amount or 0) * 3**n_concepts)
+            n = round((self.amount or 0) * total)
             if n < 1:
                 raise InvalidInputError(
-                    f"a fraction {self.amount} of the 3^{n_concepts} = {3**n_concepts} contexts keeps none: "
-                    f"it must be at least {1 / 3**n_concepts:.3g}"
+                    f"a fraction {self.amount} of the {_count(values)} contexts keeps none: "
+                    f"it must be at least {1 / total:.3g}"
                 )
             return n
-        return 3**n_concepts
+        return total
 
-    def contexts(self, n_concepts: int) -> tuple[Int8[np.ndarray, "context concept"], Float64[np.ndarray, "context"]]:
+    def contexts(
+        self, concepts: int | Sequence[int]
+    ) -> tuple[Int8[np.ndarray, "context concept"], Float64[np.ndarray, "context"]]:
         """The contexts, −1 for ⋄, and their probabilities, which sum to 1.
 
-        Every context occurs once. Rows are in lexicographic order with 0 < 1 < ⋄, that of ``.ravel()`` of
+        Every context occurs once. Rows are in lexicographic order with 0 < 1 < ... < ⋄, that of ``.ravel()`` of
         `World.log_normalisers` when the law is complete.
 
         Raises
@@ -171,49 +179,74 @@ class ContextLaw:
         InvalidInputError
             As `n_contexts`, and if the contexts do not fit in memory.
         """
-        n = self.n_contexts(n_concepts)
+        values, n = cardinalities(concepts), self.n_contexts(concepts)
         # Choosing a subset shuffles the numbers of all the contexts.
-        n_bytes = 8 * 3**n_concepts if self.kind == "kept" else n * (8 + n_concepts)
-        check_memory(f"{n} contexts over {n_concepts} concepts", n_bytes, "use fewer concepts or at-most-K contexts")
+        n_bytes = 8 * prod(k + 1 for k in values) if self.kind == "kept" else n * (8 + len(values))
+        check_memory(f"{n} contexts over {len(values)} concepts", n_bytes, "use fewer concepts or at-most-K contexts")
         if self.kind == "at-most":
-            rows = _at_most_known(n_concepts, int(self.amount or 0))
+            rows = _at_most_known(values, int(self.amount or 0))
         elif self.kind == "kept":
-            chosen = generator(self.seed).choice(3**n_concepts, size=n, replace=False)
-            rows = _decode(np.sort(chosen), n_concepts)
+            chosen = generator(self.seed).choice(prod(k + 1 for k in values), size=n, replace=False)
+            rows = _decode(np.sort(chosen), values)
         else:
-            rows = _decode(np.arange(n), n_concepts)
+            rows = _decode(np.arange(n), values)
         if self.kind == "masked":
             q = float(self.amount or 0)
-            n_unknown = (rows == UNKNOWN).sum(axis=1)
-            return rows, q**n_unknown * ((1 - q) / 2) ** (n_concepts - n_unknown)
+            known = (1 - q) / np.array(values)
+            return rows, np.where(rows == UNKNOWN, q, known).prod(axis=1)
         return rows, np.full(n, 1 / n)
 
 
-def context_codes(rows: Int8[np.ndarray, "context concept"]) -> Int64[np.ndarray, "context"]:
-    """Each context as a number in base 3, the first concept most significant and ⋄ written as 2."""
+def cardinalities(concepts: int | Sequence[int]) -> tuple[int, ...]:
+    """Numbers of values of the concepts; a single number is one of binary concepts."""
+    values = (2,) * concepts if isinstance(concepts, int) else tuple(int(k) for k in concepts)
+    check_n_concepts(len(values))
+    return values
+
+
+def context_codes(
+    rows: Int8[np.ndarray, "context concept"], values: Sequence[int] | None = None
+) -> Int64[np.ndarray, "context"]:
+    """Each context as a number in the mixed base K_i + 1, the first concept most significant and ⋄ written as K_i.
+
+    Binary concepts, base 3, where `values` are not given.
+    """
     codes = np.zeros(len(rows), dtype=np.int64)
-    for column in rows.T:
-        codes = 3 * codes + column % 3  # −1 % 3 = 2
+    for column, k in zip(rows.T, values or (2,) * rows.shape[1], strict=True):
+        codes = (k + 1) * codes + column % (k + 1)  # −1 % (K + 1) = K
     return codes
 
 
-def _decode(codes: Int64[np.ndarray, "context"], n_concepts: int) -> Int8[np.ndarray, "context concept"]:
+def _decode(codes: Int64[np.ndarray, "context"], values: Sequence[int]) -> Int8[np.ndarray, "context concept"]:
     """Inverse of `context_codes`."""
-    rows = np.empty((len(codes), n_concepts), dtype=np.int8)
-    for i in reversed(range(n_concepts)):
-        codes, digit = np.divmod(codes, 3)
-        rows[:, i] = np.where(digit == 2, UNKNOWN, digit)
+    rows = np.empty((len(codes), len(values)), dtype=np.int8)
+    for i in reversed(range(len(values))):
+        codes, digit = np.divmod(codes, values[i] + 1)
+        rows[:, i] = np.where(digit == values[i], UNKNOWN, digit)
     return rows
 
 
-def _at_most_known(n_concepts: int, k: int) -> Int8[np.ndarray, "context concept"]:
-    """All contexts with at most k known concepts, in lexicographic order."""
+def _elementary_symmetric(values: Sequence[int]) -> list[int]:
+    """Number of contexts with 0, 1, ..., m known concepts: the coefficients of Π (1 + K_i t)."""
+    counts = [1]
+    for k in values:
+        counts = [a + k * b for a, b in zip([*counts, 0], [0, *counts], strict=True)]
+    return counts
+
+
+def _count(values: Sequence[int]) -> str:
+    total = prod(k + 1 for k in values)
+    return f"3^{len(values)} = {total}" if set(values) == {2} else str(total)
+
+
+def _at_most_known(values: Sequence[int], most: int) -> Int8[np.ndarray, "context concept"]:
+    """All contexts with at most so many known concepts, in lexicographic order."""
     blocks = []
-    for j in range(k + 1):
-        values = np.array(list(product((0, 1), repeat=j)), dtype=np.int8).reshape(2**j, j)
-        for known in combinations(range(n_concepts), j):
-            block = np.full((2**j, n_concepts), UNKNOWN, dtype=np.int8)
-            block[:, known] = values
+    for j in range(most + 1):
+        for known in combinations(range(len(values)), j):
+            choices = list(product(*(range(values[i]) for i in known)))
+            block = np.full((len(choices), len(values)), UNKNOWN, dtype=np.int8)
+            block[:, known] = np.array(choices, dtype=np.int8).reshape(len(choices), j)
             blocks.append(block)
     rows = np.concatenate(blocks)
-    return rows[np.argsort(context_codes(rows))]
+    return rows[np.argsort(context_codes(rows, values))]

@@ -1,18 +1,53 @@
 """Concept graphs: binary concepts, who depends on whom, and the exact joint p(c) they imply.
 
-This file knows nothing about contexts or tokens; `linrep.worlds.world` puts them together.
+Concepts with more values are in `categorical`, undirected graphs in `markov_field`, children that exist only under a
+value of their parent in `hierarchy`; a `World` takes any of them. This file knows nothing about contexts or tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
 from linrep.errors import InvalidInputError
 from linrep.worlds.checks import check_memory, check_n_concepts, generator
+
+
+@runtime_checkable
+class Graph(Protocol):
+    """What a world needs of its concepts, whatever joins them."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One name a concept."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """How the graph was made, in a word."""
+        ...
+
+    @property
+    def n_concepts(self) -> int:
+        """Number m of concepts."""
+        ...
+
+    @property
+    def cardinalities(self) -> tuple[int, ...]:
+        """Number K_i of values of each concept."""
+        ...
+
+    def joint(self) -> Float64[np.ndarray, "..."]:
+        """p(c), one axis of length K_i a concept; 0 only where an assignment cannot be."""
+        ...
+
+    def moral_adjacency(self) -> Bool[np.ndarray, "concept concept"]:
+        """Which concepts are neighbours: others are independent given all the rest."""
+        ...
 
 
 def default_names(n_concepts: int) -> tuple[str, ...]:
@@ -61,25 +96,7 @@ class ConceptGraph:
     label: str = "given"
 
     def __post_init__(self) -> None:
-        m = len(self.names)
-        check_n_concepts(m)
-        if twice := sorted({n for n in self.names if self.names.count(n) > 1}):
-            raise InvalidInputError(f"concept names must be unique, seen twice: {', '.join(twice)}")
-        if len(self.parents) != m or len(self.tables) != m:
-            raise InvalidInputError(
-                f"{m} names, {len(self.parents)} lists of parents and {len(self.tables)} tables: "
-                "each concept needs one of each"
-            )
-        for name, parents in zip(self.names, self.parents, strict=True):
-            if list(parents) != sorted({p for p in parents if 0 <= p < m}):
-                raise InvalidInputError(
-                    f"parents of concept {name!r} are {parents}: they must be increasing positions in 0..{m - 1}"
-                )
-        if cycle := _find_cycle(self.parents):
-            raise InvalidInputError(
-                f"the edges form the cycle {' → '.join(self.names[i] for i in cycle)}: remove one of them, "
-                "a concept graph is acyclic"
-            )
+        check_structure(self.names, self.parents, len(self.tables))
         tables = tuple(np.array(table, dtype=np.float64) for table in self.tables)
         for name, parents, table in zip(self.names, self.parents, tables, strict=True):
             if table.shape != (2,) * len(parents):
@@ -114,12 +131,8 @@ class ConceptGraph:
             On fewer than one concept, a probability outside [0, 1] or a range outside (0, 1).
         """
         check_n_concepts(n_concepts)
-        if not 0 <= edge_probability <= 1:
-            raise InvalidInputError(f"edge_probability is {edge_probability}: it must lie in [0, 1]")
         rng = generator(seed)
-        order = rng.permutation(n_concepts).tolist()
-        drawn = rng.random((n_concepts, n_concepts)) < edge_probability
-        edges = [(order[a], order[b]) for b in range(n_concepts) for a in range(b) if drawn[a, b]]
+        edges = random_edges(n_concepts, edge_probability, rng)
         label = f"random({edge_probability:g})"
         return cls._drawn(edges, default_names(n_concepts), low, high, rng, label)
 
@@ -222,6 +235,11 @@ class ConceptGraph:
         return len(self.names)
 
     @property
+    def cardinalities(self) -> tuple[int, ...]:
+        """Number of values of each concept: 2."""
+        return (2,) * self.n_concepts
+
+    @property
     def edges(self) -> tuple[tuple[int, int], ...]:
         """(parent, child) positions, by child."""
         return tuple((p, i) for i, parents in enumerate(self.parents) for p in parents)
@@ -253,12 +271,48 @@ class ConceptGraph:
 
         Concepts that are not neighbours are independent given all the others. Symmetric, diagonal False.
         """
-        adjacency = np.zeros((self.n_concepts, self.n_concepts), dtype=bool)
-        for i, parents in enumerate(self.parents):
-            family = [*parents, i]
-            adjacency[np.ix_(family, family)] = True
-        np.fill_diagonal(adjacency, False)
-        return adjacency
+        return moral_adjacency(self.parents)
+
+
+def check_structure(names: Sequence[str], parents: Sequence[Sequence[int]], n_tables: int) -> None:
+    """Raise `InvalidInputError` on duplicate names, parents that do not exist, a cycle, or tables of another number."""
+    m = len(names)
+    check_n_concepts(m)
+    if twice := sorted({n for n in names if list(names).count(n) > 1}):
+        raise InvalidInputError(f"concept names must be unique, seen twice: {', '.join(twice)}")
+    if len(parents) != m or n_tables != m:
+        raise InvalidInputError(
+            f"{m} names, {len(parents)} lists of parents and {n_tables} tables: each concept needs one of each"
+        )
+    for name, above in zip(names, parents, strict=True):
+        if list(above) != sorted({p for p in above if 0 <= p < m}):
+            raise InvalidInputError(
+                f"parents of concept {name!r} are {above}: they must be increasing positions in 0..{m - 1}"
+            )
+    if cycle := _find_cycle(parents):
+        raise InvalidInputError(
+            f"the edges form the cycle {' → '.join(names[i] for i in cycle)}: remove one of them, "
+            "a concept graph is acyclic"
+        )
+
+
+def moral_adjacency(parents: Sequence[Sequence[int]]) -> Bool[np.ndarray, "concept concept"]:
+    """Joined by an edge, or parents of one child. Symmetric, diagonal False."""
+    adjacency = np.zeros((len(parents), len(parents)), dtype=bool)
+    for i, above in enumerate(parents):
+        family = [*above, i]
+        adjacency[np.ix_(family, family)] = True
+    np.fill_diagonal(adjacency, False)
+    return adjacency
+
+
+def random_edges(n_concepts: int, edge_probability: float, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Erdős–Rényi: concepts in a random order, each earlier one a parent of each later one with that probability."""
+    if not 0 <= edge_probability <= 1:
+        raise InvalidInputError(f"edge_probability is {edge_probability}: it must lie in [0, 1]")
+    order = rng.permutation(n_concepts).tolist()
+    drawn = rng.random((n_concepts, n_concepts)) < edge_probability
+    return [(order[a], order[b]) for b in range(n_concepts) for a in range(b) if drawn[a, b]]
 
 
 def _find_cycle(parents: Sequence[Sequence[int]]) -> list[int]:

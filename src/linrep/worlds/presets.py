@@ -6,23 +6,28 @@ This file only composes graphs and context laws; it must not hold settings of pr
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from linrep.errors import UnknownNameError
+from linrep.worlds.categorical import CategoricalGraph
 from linrep.worlds.contexts import ContextLaw
-from linrep.worlds.graph import ConceptGraph
+from linrep.worlds.graph import ConceptGraph, Graph
+from linrep.worlds.hierarchy import Hierarchy
+from linrep.worlds.markov_field import MarkovField
+from linrep.worlds.vocabulary import PLAIN, Vocabulary
 from linrep.worlds.world import World
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A named world: what it is, how its graph is made from a seed, and the spelling of its context law."""
+    """A named world: what it is, how its graph is made from a seed, the spelling of its context law, its tokens."""
 
     summary: str
-    graph: Callable[[int], ConceptGraph]
+    graph: Callable[[int], Graph]
     law: str
+    vocabulary: Vocabulary = PLAIN
 
 
 def _royalty() -> ConceptGraph:
@@ -70,6 +75,35 @@ PRESETS: dict[str, Preset] = {
         lambda _seed: _royalty(),
         "complete",
     ),
+    "ising": Preset(
+        "5 concepts in an Ising model with edge probability 0.5, complete contexts",
+        lambda seed: MarkovField.ising(5, 0.5, seed=seed),
+        "complete",
+    ),
+    "colours": Preset(
+        "3 concepts with 3, 4 and 5 unordered values, complete contexts",
+        lambda seed: CategoricalGraph.random((3, 4, 5), 0.5, kind="nominal", seed=seed),
+        "complete",
+    ),
+    "calendar": Preset(
+        "weekday (7) and month (12) on rings, complete contexts",
+        lambda seed: replace(CategoricalGraph.random((7, 12), 1.0, kind="cyclic", seed=seed), names=("day", "month")),
+        "complete",
+    ),
+    "animals": Preset(
+        "animal, and under it mammal and bird, which exist for animals only; contexts with at most 2 known concepts",
+        lambda seed: Hierarchy(
+            ConceptGraph.from_edges([(0, 1), (0, 2)], names=("animal", "mammal", "bird"), seed=seed),
+            {"mammal": ("animal", 1), "bird": ("animal", 1)},
+        ),
+        "at-most-2",
+    ),
+    "natural-tokens": Preset(
+        "4 concepts; an eighth of the assignments without a token, 2 synonyms each, 8 Zipf tokens that name nothing",
+        lambda seed: ConceptGraph.random(4, 0.5, seed=seed),
+        "at-most-2",
+        Vocabulary(missing=0.125, synonyms=2, nuisance=8),
+    ),
 }
 
 
@@ -89,4 +123,4 @@ def preset(name: str, seed: int = 0) -> World:
     if name not in PRESETS:
         raise UnknownNameError("preset", name, PRESETS)
     chosen = PRESETS[name]
-    return World(chosen.graph(seed), ContextLaw.parse(chosen.law))
+    return World(chosen.graph(seed), ContextLaw.parse(chosen.law), chosen.vocabulary)
