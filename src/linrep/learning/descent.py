@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
@@ -23,29 +23,19 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Int64
 
-from linrep.learning.objectives import Target, cross_entropy
+from linrep.learning.checkpoints import Checkpoints
+from linrep.learning.objectives import BlockTarget, Target, cross_entropy
+from linrep.learning.optimizers import OPTIMIZERS
 from linrep.learning.predictors import PREDICTORS, AbstractPredictor
 from linrep.worlds.world import World
 
 Precision = Literal["float32", "float64"]
-
-# Name -> constructor from a step size.
-OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {
-    "gradient_descent": optax.sgd,
-    "adam": optax.adam,
-}
-# (optimiser, predictor) -> default step size. A symbol of the factored predictor collects the gradient of a third
-# of all contexts where a row of the table has one context's: at 5.0 it diverges, at 2.0 it oscillates (m = 3..7).
-STEP_SIZES: dict[tuple[str, str], float] = {
-    ("gradient_descent", "table"): 5.0,
-    ("gradient_descent", "factored"): 0.5,
-    ("adam", "table"): 0.01,
-    ("adam", "factored"): 0.01,
-}
+Frozen = Literal["embeddings", "unembeddings"]
 
 _BLOCK_LOGITS = 2**15  # of one block: its few arrays of that size stay in the cache of one core
 _MOST_SEEDS = 32  # of one block
-_CHUNKS = 50  # progress is told, and an interrupt heard, at least this often
+_FEWEST_CHUNKS = 10  # progress is told, and an interrupt heard, at least this often
+_CHUNK_LOGITS = 10**9  # and about once a second
 _POLL_SECONDS = 0.1
 
 
@@ -56,11 +46,19 @@ class Settings:
     dim: int
     predictor: str
     optimizer: str
-    step_size: float
+    step_size: float | tuple[float, ...]
     steps: int
-    initial_scale: float
+    initial_scale: float | tuple[float, ...]
     n_snapshots: int
     precision: Precision
+    frozen: Frozen | None = None
+
+
+class Fixed(NamedTuple):
+    """Initial values that are given instead of drawn, in the training precision."""
+
+    embeddings: Float[np.ndarray, "seed context dim"] | None = None
+    unembeddings: Float[np.ndarray, "seed token dim"] | None = None
 
 
 class State(eqx.Module):
@@ -73,8 +71,9 @@ class State(eqx.Module):
 class Data(eqx.Module):
     """What does not: the law to learn and what describes each context to the predictor."""
 
-    target: Target
-    context_features: Float[Array, "context feature"]
+    target: Target | BlockTarget
+    context_features: Float[Array, "context *feature"]
+    step_size: Float[Array, ""]
 
 
 class Snapshot(NamedTuple):
@@ -93,18 +92,19 @@ class Snapshots(NamedTuple):
     unembeddings: Float[np.ndarray, "seed snapshot token dim"]
 
 
-@partial(jax.jit, static_argnames="optimizer")
+@partial(jax.jit, static_argnames=("optimizer", "frozen"))
 def advance(
-    states: State, data: Data, step_size: Array, n_steps: Int[Array, ""], *, optimizer: str
+    states: State, data: Data, n_steps: Int[Array, ""], *, optimizer: str, frozen: Frozen | None
 ) -> tuple[State, Snapshot]:
     """States of a block of seeds after `n_steps` more updates, and their snapshots.
 
-    Everything but the step size and the number of steps has a seed axis. The number of steps is an argument of the
-    compiled program, so that one compilation serves every chunk.
+    Everything but the number of steps has a seed axis. The number of steps is an argument of the compiled program, so
+    that one compilation serves every chunk.
     """
-    update = OPTIMIZERS[optimizer](step_size).update
 
     def one_seed(state: State, data: Data, n_steps: Array) -> tuple[State, Snapshot]:
+        update = OPTIMIZERS[optimizer](data.step_size).update
+
         def loss(predictor: AbstractPredictor) -> Array:
             return cross_entropy(predictor.embeddings(data.context_features), predictor.unembeddings(), data.target)
 
@@ -113,20 +113,37 @@ def advance(
             gradient = jax.grad(loss)(predictor)
             with jax.numpy_dtype_promotion("standard"):  # optax's Adam relies on it; the caller may be strict
                 updates, memory = update(gradient, state.optimizer, predictor)
-            return State(eqx.apply_updates(predictor, updates), memory)
+            return State(eqx.apply_updates(predictor, _only_free(updates, frozen)), memory)
 
         state = jax.lax.fori_loop(0, n_steps, step, state)
         predictor = state.predictor
         return state, Snapshot(loss(predictor), predictor.embeddings(data.context_features), predictor.unembeddings())
 
-    return jax.vmap(one_seed, in_axes=(0, 0, None))(states, data, n_steps)
+    if len(data.step_size) > 1:
+        return jax.vmap(one_seed, in_axes=(0, 0, None))(states, data, n_steps)
+    # A batch of one costs more than twice the time: XLA has a slower matrix product for batches.
+    state, own = jax.tree.map(lambda x: x[0], (states, data))
+    alone = one_seed(state, own, n_steps)
+    return jax.tree.map(lambda x: x[None], alone)
+
+
+def _only_free(updates: Any, frozen: Frozen | None) -> Any:
+    """Updates with those of the frozen side replaced by 0; every array but the token table belongs to the contexts."""
+    if frozen is None:
+        return updates
+
+    def free(path: tuple[Any, ...], update: Array) -> Array:
+        side = "unembeddings" if path[-1].name == "token_table" else "embeddings"
+        return jnp.zeros_like(update) if side == frozen else update
+
+    return jax.tree_util.tree_map_with_path(free, updates)
 
 
 @partial(jax.jit, static_argnames=("predictor", "optimizer", "n_tokens", "dim"))
 def initial_states(
     seeds: Int[Array, "seed"],
-    context_features: Float[Array, "seed context feature"],
-    scale: Array,
+    context_features: Float[Array, "seed context *feature"],
+    scale: Float[Array, "seed"],
     *,
     predictor: str,
     optimizer: str,
@@ -135,11 +152,11 @@ def initial_states(
 ) -> State:
     """Untrained states of a block of seeds."""
 
-    def one_seed(seed: Array, features: Array) -> State:
+    def one_seed(seed: Array, features: Array, scale: Array) -> State:
         untrained: Any = PREDICTORS[predictor](jax.random.key(seed), features, n_tokens, dim, scale)
         return State(untrained, OPTIMIZERS[optimizer](0.0).init(untrained))
 
-    return jax.vmap(one_seed)(seeds, context_features)
+    return jax.vmap(one_seed)(seeds, context_features, scale)
 
 
 def descend(
@@ -147,7 +164,10 @@ def descend(
     seeds: Int64[np.ndarray, "seed"],
     schedule: Int64[np.ndarray, "snapshot"],
     settings: Settings,
-    progress: Callable[[float], None] | None,
+    *,
+    fixed: Fixed = Fixed(),  # noqa: B008 - a named tuple of None does not change
+    checkpoints: Checkpoints | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> Snapshots:
     """Train every seed on its world and keep what `schedule` asks for."""
     world, shape = worlds[0], (len(seeds), len(schedule))
@@ -158,7 +178,8 @@ def descend(
     )
     size = block_size(world)
     blocks = [np.arange(start, min(start + size, len(seeds))) for start in range(0, len(seeds), size)]
-    stops = np.union1d(schedule, np.arange(0, settings.steps, max(1, settings.steps // _CHUNKS)))
+    chunk = min(settings.steps // _FEWEST_CHUNKS, _CHUNK_LOGITS // (size * world.n_contexts * world.n_tokens))
+    stops = np.union1d(schedule, np.arange(0, settings.steps, max(1, chunk)))
     column = {step: k for k, step in enumerate(schedule.tolist())}
     done, cancelled = np.zeros(len(blocks)), threading.Event()
     x64 = jax.config.read("jax_enable_x64")
@@ -166,15 +187,25 @@ def descend(
     def train(k: int, stops: Int64[np.ndarray, "stop"]) -> None:
         rows = blocks[k]
         full = np.append(rows, np.repeat(rows[-1:], size - len(rows)))  # the last block is filled up with copies
+        kept = [values[rows] for values in result]
         with jax.enable_x64(x64):  # a caller's `with jax.enable_x64(...)` holds in its own thread only
-            snapshots = _run_block([worlds[s] for s in full.tolist()], seeds[full], stops, settings)
-            for step, snapshot in zip(stops.tolist(), snapshots, strict=True):
-                if step in column:
-                    for kept, values in zip(result, snapshot, strict=True):
-                        kept[rows, column[step]] = values[: len(rows)]
-                done[k] = step / settings.steps
+            data, states = _start(worlds, seeds, full, settings, fixed)
+            first = 0
+            if checkpoints is not None and (found := checkpoints.load(k, states, kept)) is not None:
+                first, states = found
+            for j in range(first, len(stops)):
+                n_steps = np.int32(stops[j] - (stops[j - 1] if j else 0))
+                states, snapshot = advance(states, data, n_steps, optimizer=settings.optimizer, frozen=settings.frozen)
+                if (step := int(stops[j])) in column:
+                    for own, values in zip(kept, snapshot, strict=True):
+                        own[:, column[step]] = np.asarray(values)[: len(rows)]
+                done[k] = step / max(1, settings.steps)
+                if checkpoints is not None:
+                    checkpoints.save(k, j + 1, states, kept, now=cancelled.is_set())
                 if cancelled.is_set():
                     return
+        for values, own in zip(result, kept, strict=True):
+            values[rows] = own
 
     train(0, stops[:1])  # compiles here, once, and not in every thread
     with ThreadPoolExecutor(min(len(blocks), _n_workers())) as pool:
@@ -200,36 +231,50 @@ def block_size(world: World) -> int:
     return min(_MOST_SEEDS, 2 ** (fitting.bit_length() - 1))
 
 
-def _run_block(
+def _start(
     worlds: Sequence[World],
     seeds: Int64[np.ndarray, "seed"],
-    stops: Int64[np.ndarray, "stop"],
+    rows: Int64[np.ndarray, "row"],
     settings: Settings,
-) -> Iterator[Snapshot]:
-    """Yield the snapshots, with a seed axis, of one block at every stop; the first stop is step 0."""
+    fixed: Fixed,
+) -> tuple[Data, State]:
+    """What a block learns and its untrained states, with a seed axis."""
     dtype = np.dtype(settings.precision)
-    data = jax.tree.map(lambda *parts: jnp.stack(parts), *(world_data(world, dtype) for world in worlds))
+    alone = len(rows) == 1
+    parts = [
+        world_data(worlds[s], dtype, _of_seed(settings.step_size, s), in_blocks=alone) for s in rows.tolist()
+    ]  # fmt: skip
+    data = jax.tree.map(lambda *parts: jnp.stack(parts), *parts)
     states = initial_states(
-        jnp.asarray(seeds, np.int32),
+        jnp.asarray(seeds[rows], np.int32),
         data.context_features,
-        jnp.asarray(settings.initial_scale, dtype),
+        jnp.asarray([_of_seed(settings.initial_scale, s) for s in rows.tolist()], dtype),
         predictor=settings.predictor,
         optimizer=settings.optimizer,
         n_tokens=worlds[0].n_tokens,
         dim=settings.dim,
     )
-    step_size = jnp.asarray(settings.step_size, dtype)
-    for n_steps in np.diff(stops, prepend=0).astype(np.int32):
-        states, snapshot = advance(states, data, step_size, n_steps, optimizer=settings.optimizer)
-        yield jax.tree.map(np.asarray, snapshot)
+    for name, given in (("context_table", fixed.embeddings), ("token_table", fixed.unembeddings)):
+        if given is not None:
+            table = jnp.asarray(np.swapaxes(given[rows], 1, 2), dtype)
+            states = eqx.tree_at(lambda s, name=name: getattr(s.predictor, name), states, table)
+    return data, states
 
 
-def world_data(world: World, dtype: np.dtype) -> Data:
-    """The law of one world and the one-hots of its contexts' symbols."""
-    symbols = np.eye(3, dtype=dtype)[world.context_concepts % 3]  # 0, 1, ⋄: −1 % 3 is 2
+def _of_seed(value: float | tuple[float, ...], seed: int) -> float:
+    return value[seed] if isinstance(value, tuple) else value
+
+
+def world_data(world: World, dtype: np.dtype, step_size: float = 1.0, *, in_blocks: bool = False) -> Data:
+    """The law of one world and what its contexts show to a predictor."""
+    if in_blocks:
+        target = BlockTarget.of(world.p_context, world.p_token_given_context_blocks(), world.n_tokens, dtype)
+    else:
+        target = Target.of(world.p_context, world.p_token_given_context(), dtype)
     return Data(
-        target=Target.of(world.p_context, world.p_token_given_context(), dtype),
-        context_features=jnp.asarray(symbols.reshape(world.n_contexts, -1)),
+        target=target,
+        context_features=jnp.asarray(world.context_features(), dtype),
+        step_size=jnp.asarray(step_size, dtype),
     )
 
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import jax
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 
 from linrep.errors import InvalidInputError, UnknownNameError
-from linrep.learning.descent import OPTIMIZERS, STEP_SIZES, Precision, Settings, descend
+from linrep.learning.checkpoints import Checkpoints, fingerprint
+from linrep.learning.descent import Fixed, Frozen, Precision, Settings, descend
+from linrep.learning.optimizers import OPTIMIZERS, STEP_SIZES
 from linrep.learning.predictors import PREDICTORS
 from linrep.learning.trajectory import Trajectory
 from linrep.worlds.checks import check_memory
@@ -34,6 +37,10 @@ def fit(
     seed: int = 0,
     n_snapshots: int = 40,
     precision: Precision = "float32",
+    frozen: Frozen | None = None,
+    initial_embeddings: Float[np.ndarray, "context dim"] | None = None,
+    initial_unembeddings: Float[np.ndarray, "token dim"] | None = None,
+    checkpoint: Path | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Trajectory:
     """Train one predictor on one world; the same numbers as this seed has in `fit_many`, which explains the rest.
@@ -56,6 +63,10 @@ def fit(
         initial_scale=initial_scale,
         n_snapshots=n_snapshots,
         precision=precision,
+        frozen=frozen,
+        initial_embeddings=initial_embeddings,
+        initial_unembeddings=initial_unembeddings,
+        checkpoint=checkpoint,
         progress=progress,
     )
 
@@ -67,11 +78,15 @@ def fit_many(
     dim: int,
     predictor: str = "table",
     optimizer: str = "gradient_descent",
-    step_size: float | None = None,
+    step_size: float | Sequence[float] | None = None,
     steps: int = 15_000,
-    initial_scale: float = 0.01,
+    initial_scale: float | Sequence[float] = 0.01,
     n_snapshots: int = 40,
     precision: Precision = "float32",
+    frozen: Frozen | None = None,
+    initial_embeddings: Float[np.ndarray, "*seed context dim"] | None = None,
+    initial_unembeddings: Float[np.ndarray, "*seed token dim"] | None = None,
+    checkpoint: Path | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Trajectory:
     """Train one predictor a seed on the exact expected cross-entropy of its world.
@@ -87,18 +102,27 @@ def fit_many(
     predictor
         Name in `PREDICTORS`: ``table`` or ``factored``.
     optimizer
-        Name in `OPTIMIZERS`: ``gradient_descent``, or ``adam`` with optax's moments (0.9, 0.999, 1e-8).
+        Name in `OPTIMIZERS`: ``gradient_descent``, ``momentum`` (0.9), ``adam`` or ``adamw``.
     step_size
-        Learning rate; by default that of `STEP_SIZES`, 5.0 for gradient descent on tables. That suits hundreds of
-        contexts, each with a small p(x); with ten, descent bounces at an excess of .01 and wants 1.0.
+        Learning rate, one for all seeds or one a seed; by default that of `STEP_SIZES`, 5.0 for gradient descent on
+        tables. That suits hundreds of contexts, each with a small p(x); with ten, descent bounces at an excess of .01
+        and wants 1.0.
     steps
         Number of updates.
     initial_scale
-        Standard deviation of the Gaussian initial values; small, because where descent ends depends on it (LOG.md).
+        Standard deviation of the Gaussian initial values, one for all seeds or one a seed; small, because where descent
+        ends depends on it (LOG.md).
     n_snapshots
         Number of snapshots, see `log_schedule`.
     precision
         Float type of the training; ``float64`` needs JAX's 64-bit mode, which is never switched on here.
+    frozen
+        Side that keeps its initial values: ``embeddings`` or ``unembeddings``. The loss is convex in the other.
+    initial_embeddings, initial_unembeddings
+        Initial values instead of random ones, for all seeds or with a seed axis; λ only for the table predictor.
+    checkpoint
+        Folder in which the state of training is kept now and then, and whenever it is interrupted. The same call goes
+        on from there, to the same numbers in every bit; it is emptied when training is done.
     progress
         Called now and then with the fraction done, from the calling thread; 1.0 comes last.
 
@@ -122,18 +146,28 @@ def fit_many(
         dim=int(dim),
         predictor=predictor,
         optimizer=optimizer,
-        step_size=float(STEP_SIZES[optimizer, predictor] if step_size is None else step_size),
+        step_size=_number_or_each(STEP_SIZES[optimizer, predictor] if step_size is None else step_size),
         steps=int(steps),
-        initial_scale=float(initial_scale),
+        initial_scale=_number_or_each(initial_scale),
         n_snapshots=int(n_snapshots),
         precision=precision,
+        frozen=frozen,
     )
-    _check(settings)
     numbers = _checked_seeds(seeds)
+    _check(settings, len(numbers))
     each = _one_world_a_seed(worlds, len(numbers))
     schedule = log_schedule(settings.steps, settings.n_snapshots)
     _check_sizes(each, settings, len(schedule))
-    snapshots = descend(each, numbers, schedule, settings, progress)
+    fixed = Fixed(
+        _given("initial_embeddings", initial_embeddings, (len(numbers), each[0].n_contexts, settings.dim)),
+        _given("initial_unembeddings", initial_unembeddings, (len(numbers), each[0].n_tokens, settings.dim)),
+    )
+    if fixed.embeddings is not None and predictor != "table":
+        raise InvalidInputError(f"initial_embeddings are for the table predictor, not {predictor!r}")
+    kept = None if checkpoint is None else Checkpoints(checkpoint, fingerprint(each, numbers.tolist(), settings, fixed))
+    snapshots = descend(each, numbers, schedule, settings, fixed=fixed, checkpoints=kept, progress=progress)
+    if kept is not None:
+        kept.remove()
     return Trajectory(
         steps=schedule,
         seeds=numbers,
@@ -145,7 +179,7 @@ def fit_many(
         worlds=tuple(world.name for world in each),
         tokens=tuple(world.token_names for world in each),
         contexts=tuple(world.context_names for world in each),
-        settings=asdict(settings),
+        settings={name: value for name, value in asdict(settings).items() if value is not None},
     )
 
 
@@ -163,13 +197,36 @@ def log_schedule(steps: int, n_snapshots: int) -> Int64[np.ndarray, "snapshot"]:
     return np.unique(np.append(0, np.round(later))).astype(np.int64)
 
 
-def _check(settings: Settings) -> None:
+def _number_or_each(value: float | Sequence[float]) -> float | tuple[float, ...]:
+    return tuple(map(float, value)) if isinstance(value, Sequence | np.ndarray) else float(value)
+
+
+def _given(
+    name: str, values: Float[np.ndarray, "*seed row dim"] | None, shape: tuple[int, int, int]
+) -> Float[np.ndarray, "seed row dim"] | None:
+    """Initial values with a seed axis."""
+    if values is None:
+        return None
+    if values.shape not in (shape, shape[1:]):
+        raise InvalidInputError(f"{name} has shape {values.shape}: it must be {shape[1:]}, or {shape} with one a seed")
+    if not np.isfinite(values).all():
+        raise InvalidInputError(f"{name} has entries that are not finite")
+    return np.broadcast_to(values, shape)
+
+
+def _check(settings: Settings, n_seeds: int) -> None:
     for name, least in (("dim", 1), ("steps", 1), ("n_snapshots", 2)):
         if (value := getattr(settings, name)) < least:
             raise InvalidInputError(f"{name} is {value}: it must be at least {least}")
     for name in ("step_size", "initial_scale"):
-        if not (math.isfinite(value := getattr(settings, name)) and value > 0):
-            raise InvalidInputError(f"{name} is {value}: it must be a positive number")
+        values = getattr(settings, name)
+        each = values if isinstance(values, tuple) else (values,)
+        if isinstance(values, tuple) and len(values) != n_seeds:
+            raise InvalidInputError(f"{len(values)} values of {name} for {n_seeds} seeds: give one, or one a seed")
+        if bad := [value for value in each if not (math.isfinite(value) and value > 0)]:
+            raise InvalidInputError(f"{name} is {bad[0]}: it must be a positive number")
+    if settings.frozen not in (None, "embeddings", "unembeddings"):
+        raise InvalidInputError(f"frozen is {settings.frozen!r}: it must be 'embeddings', 'unembeddings' or None")
     if settings.precision not in ("float32", "float64"):
         raise InvalidInputError(f"precision is {settings.precision!r}: it must be 'float32' or 'float64'")
     if settings.precision == "float64" and not jax.config.read("jax_enable_x64"):
@@ -193,12 +250,12 @@ def _one_world_a_seed(worlds: World | Sequence[World], n_seeds: int) -> list[Wor
         return [worlds] * n_seeds
     if len(worlds) != n_seeds:
         raise InvalidInputError(f"{len(worlds)} worlds for {n_seeds} seeds: give one world, or one a seed")
-    shapes = {(w.graph.n_concepts, w.n_contexts, w.n_tokens): w.name for w in worlds}
+    shapes = {(w.graph.cardinalities, w.n_contexts, w.n_tokens): w.name for w in worlds}
     if len(shapes) > 1:
         (first, a), (second, b), *_ = shapes.items()
         raise InvalidInputError(
-            f"worlds of different shapes: {a} has (concepts, contexts, tokens) = {first} but {b} has {second}; "
-            "train them in separate calls"
+            f"worlds of different shapes: {a} has (values of the concepts, contexts, tokens) = {first} but {b} has "
+            f"{second}; train them in separate calls"
         )
     return list(worlds)
 

@@ -69,7 +69,7 @@ class Trajectory:
     worlds: tuple[str, ...]
     tokens: tuple[tuple[str, ...], ...]
     contexts: tuple[tuple[str, ...], ...]
-    settings: Mapping[str, str | int | float]
+    settings: Mapping[str, Any]
 
     @property
     def excess(self) -> Float64[np.ndarray, "seed snapshot"]:
@@ -120,7 +120,7 @@ class Trajectory:
             contexts=self.contexts[seed_index],
             provenance={
                 "world": self.worlds[seed_index],
-                **self.settings,
+                **{k: v[seed_index] if isinstance(v, list | tuple) else v for k, v in self.settings.items()},
                 "seed": int(self.seeds[seed_index]),
                 "step": int(self.steps[snapshot]),
             },

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from linrep.geometry.measure import measure
 from linrep.geometry.measurements import Measurements
-from linrep.learning.descent import STEP_SIZES
+from linrep.learning.optimizers import STEP_SIZES
 from linrep.learning.training import fit_many
 from linrep.learning.trajectory import Trajectory
 from linrep.studies.emergence import emergence_rows

@@ -13,7 +13,8 @@ import pytest
 
 from linrep.errors import InvalidInputError, UnknownNameError
 from linrep.learning import descent
-from linrep.learning.descent import OPTIMIZERS, STEP_SIZES, advance, block_size
+from linrep.learning.descent import advance, block_size
+from linrep.learning.optimizers import OPTIMIZERS, STEP_SIZES
 from linrep.learning.predictors import PREDICTORS
 from linrep.learning.training import fit, fit_many, log_schedule
 from linrep.worlds.contexts import ContextLaw
@@ -174,15 +175,15 @@ def test_an_error_in_progress_ends_the_training():
 
 
 def test_an_error_in_a_block_reaches_the_caller(monkeypatch):
-    run_block, calls = descent._run_block, []
+    start, calls = descent._start, []
 
-    def broken(worlds, seeds, stops, settings):
-        calls.append(seeds[0])
+    def broken(worlds, seeds, rows, settings, fixed):
+        calls.append(rows[0])
         if len(calls) == 3:  # the first call only compiles
             raise MemoryError("no room for a block")
-        return run_block(worlds, seeds, stops, settings)
+        return start(worlds, seeds, rows, settings, fixed)
 
-    monkeypatch.setattr(descent, "_run_block", broken)
+    monkeypatch.setattr(descent, "_start", broken)
     with pytest.raises(MemoryError, match="no room for a block"):
         fit_many(SMALL, seeds=range(70), dim=2, steps=10)
 
@@ -256,12 +257,14 @@ def test_bad_settings_are_one_line(changes, message):
 
 def test_worlds_of_different_shapes_are_refused():
     other = World(ConceptGraph.chain(2), ContextLaw.at_most(1))
-    with pytest.raises(InvalidInputError, match=r"contexts, tokens\) = \(2, 9, 4\) but .* \(2, 5, 4\); train them in"):
+    with pytest.raises(InvalidInputError, match=r"tokens\) = \(\(2, 2\), 9, 4\) but .* \(\(2, 2\), 5, 4\); train"):
         fit_many([SMALL, other], seeds=[0, 1], dim=2)
 
 
 def test_unknown_names_have_a_hint():
     with pytest.raises(UnknownNameError, match="unknown predictor 'tabel': did you mean 'table'"):
         fit(SMALL, dim=2, predictor="tabel")
-    with pytest.raises(UnknownNameError, match="unknown optimiser 'sgd': known: adam, gradient_descent"):
+    with pytest.raises(
+        UnknownNameError, match="unknown optimiser 'sgd': known: adam, adamw, gradient_descent, momentum"
+    ):
         fit(SMALL, dim=2, optimizer="sgd")
