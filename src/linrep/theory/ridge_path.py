@@ -57,7 +57,7 @@ def additive_embeddings(
     directions: Float[np.ndarray, "concept dim"],
     offset: Float[np.ndarray, "dim"],
 ) -> Float64[np.ndarray, "context dim"]:
-    """λ(d) = λ0 + Σ_{j known} (2 d_j − 1) a_j for binary concepts, with the offset λ0 and a_j the rows of `directions`."""
+    """λ(d) = λ0 + Σ_{j known} (2 d_j − 1) a_j for binary concepts; λ0 is the offset, a_j the rows of `directions`."""
     signs = np.where(context_concepts == -1, 0.0, 2.0 * context_concepts - 1.0)
     return np.asarray(offset + signs @ directions, dtype=np.float64)
 
@@ -204,6 +204,6 @@ class _Problem:
                 noise = np.finfo(float).eps * np.linalg.norm(size @ np.abs(surplus))
                 return (at, k + 1) if noise <= _PRECISE * penalty * np.linalg.norm(at) else None
         raise InvalidInputError(
-            f"at the penalty {penalty:g} Newton's method does not settle in {_MOST_STEPS} steps: end the path at a larger "
-            "penalty, or take more points"
+            f"at the penalty {penalty:g} Newton's method does not settle in {_MOST_STEPS} steps: end the path "
+            "at a larger penalty, or take more points"
         )

@@ -51,7 +51,7 @@ def wide_limit_parallelism(n_concepts: int, at_most_known: int | None = None) ->
     if m < 2 or not 1 <= most <= m:
         raise InvalidInputError(f"the limit needs m ≥ 2 and 1 ≤ known ≤ m, not m = {m} and {most} known")
     cells = [(k, h) for k in range(1, most + 1) for h in range(k + 1)]  # the context without knowledge is constant
-    maps = [_singular_map(m, j, cells) for j in range(m + 1)]
+    maps = singular_maps(m, cells)
     weight = np.array([comb(m, j) for j in range(m + 1)])
     margins = np.zeros((0, len(cells)))
     for k, h in cells:
@@ -71,10 +71,19 @@ def wide_limit_parallelism(n_concepts: int, at_most_known: int | None = None) ->
         nuclear_norm, start, jac=True, method="SLSQP", constraints=LinearConstraint(margins, lb=1.0),
         options={"maxiter": 2000, "ftol": 1e-12},
     ).x  # fmt: skip
-    sigma = [float(np.linalg.norm(a @ best)) for a in maps]
-    n = 2 ** (m - 1)
-    s = sigma[1] / sum(comb(m - 1, j - 1) * sigma[j] for j in range(1, m + 1))
+    return parallelism_of(np.array([np.linalg.norm(a @ best) for a in maps]), m)
+
+
+def parallelism_of(sigma: Float[np.ndarray, "order"], n_concepts: int) -> float:
+    """Off-diagonal parallelism (N s − 1)/(N − 1) of γ with singular values σ_0..σ_m, multiplicity C(m, j)."""
+    m, n = n_concepts, 2 ** (n_concepts - 1)
+    s = float(sigma[1] / sum(comb(m - 1, j - 1) * sigma[j] for j in range(1, m + 1)))
     return (n * s - 1) / (n - 1)
+
+
+def singular_maps(n_concepts: int, cells: list[tuple[int, int]]) -> list[Float[np.ndarray, "known cell"]]:
+    """Matrices A_j, j = 0..m, with σ_j = ‖A_j z‖ for the logits z of the cells (k, h)."""
+    return [_singular_map(n_concepts, j, cells) for j in range(n_concepts + 1)]
 
 
 def _singular_map(m: int, j: int, cells: list[tuple[int, int]]) -> Float[np.ndarray, "known cell"]:
