@@ -67,7 +67,7 @@ def _contexts() -> Rows:
 
 
 def _metrics() -> Rows:
-    from linrep.geometry.metrics import METRICS
+    from linrep.geometry.metric_table import METRICS
 
     columns = ["metric", "axes", "unit", "range", "perfect", "needs", "null", "invariance", "source"]
     return columns, [

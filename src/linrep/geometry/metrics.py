@@ -1,14 +1,10 @@
-"""The metrics: plain functions of arrays, and one table that says what each of them is.
+"""The metrics: plain functions of arrays; `metric_table` says what each of them is.
 
 Differences are given in the common space of an inner product (see `inner_products`), so that every cosine here is
 a plain one. Leading axes (seeds, snapshots) are carried along. Nulls live in `nulls`, never here.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -214,50 +210,3 @@ def steering_specificity(
     this is arithmetic on γ, whatever the context.
     """
     return unit(directions) @ mean_differences.T
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What one metric is: the row that `linrep list metrics` prints."""
-
-    name: str
-    function: Callable[..., Any]
-    axes: str
-    unit: str
-    range: str
-    perfect: str
-    needs: str
-    null: str
-    invariance: str
-    source: str
-
-
-_LRH = "Park, Choe, Veitch 2024"
-_ORIGINS = "Jiang et al. 2024"
-_EITHER = "rotation (Euclidean); any invertible map (causal)"
-
-METRICS: dict[str, Metric] = {
-    m.name: m
-    for m in (
-        Metric("parallelism", parallelism, "concept", "cosine", "[−1/(n−1), 1]", "1", "pairs",
-               "sign flip, matched re-pairing, random words, untrained", _EITHER, _ORIGINS),
-        Metric("parallelism_leave_one_out", parallelism_leave_one_out, "concept, pair", "cosine", "[−1, 1]", "1",
-               "pairs", "partner shuffle, random words", _EITHER, _LRH),
-        Metric("alignment", alignment, "concept", "cosine", "[−1, 1]", "1", "token and context pairs",
-               "mismatched concepts, random word pairs, untrained", _EITHER, _ORIGINS),
-        Metric("alignment_all_pairs", alignment_all_pairs, "concept", "cosine", "[−1, 1]", "1",
-               "token and context pairs", "untrained", _EITHER, _ORIGINS),
-        Metric("direction_cosine", direction_cosines, "concept, concept_other", "cosine", "[−1, 1]", "0 if unrelated",
-               "pairs", "shared words (exact)", _EITHER, _LRH),
-        Metric("orthogonality", orthogonality, "–", "mean |cosine|", "[0, 1]", "0 if unrelated", "pairs",
-               "random directions √(2/πd), one component projected out", _EITHER, _ORIGINS),
-        Metric("resultant_length", resultant_length, "concept", "length", "[0, 1]", "1", "pairs", "random words",
-               _EITHER, "Banerjee et al. 2005"),
-        Metric("spread", spread, "concept", "κ", "[0, ∞)", "∞", "pairs", "random words, about d/√n", _EITHER,
-               "Banerjee et al. 2005"),
-        Metric("max_margin_gap", max_margin_gap, "concept, pair", "1 − cosine", "[0, 2]", "0",
-               "token and context pairs", "untrained", "rotation (Euclidean)", "Soudry et al. 2018"),
-        Metric("steering_specificity", steering_specificity, "concept, concept_other", "nats per unit", "(−∞, ∞)",
-               "diagonal", "pairs, split in two", "random directions of equal norm", _EITHER, _LRH),
-    )
-}  # fmt: skip

@@ -16,6 +16,9 @@ from linrep.report import data, distributions, emergence, findings, heat_maps
 from linrep.report.theme import Figure
 from linrep.runs.store import Run
 
+# Kind of a run -> the verb that makes it, where they differ.
+_VERBS = {"origins": "study origins"}
+
 # Short headings of the nulls in the table of concepts, in its order.
 _NULL_HEADINGS = {
     "sign flip": "Sign flip",
@@ -41,12 +44,12 @@ def page_content(runs: Sequence[Run]) -> dict[str, Any]:
         list({p for view in models for p in view.inner_products} or {"euclidean", *world["heat"]} & set(world["heat"]))
     )
     return {
+        "template": "page.html.j2",
         "figures": {f.name: f for f in figures},
         "world": world,
         "models": shown,
         "products": [(p, findings.product_name(p)) for p in products],
         "nulls": _NULL_HEADINGS,
-        "runs": [_provenance(r) for r in runs],
     }
 
 
@@ -153,7 +156,7 @@ def _dropped(view: data.ModelView) -> list[dict[str, Any]]:
     ]
 
 
-def _provenance(run: Run) -> dict[str, Any]:
+def provenance(run: Run) -> dict[str, Any]:
     """Where the numbers of a run come from, and how to make them again."""
     info = run.info
     seeds = info.get("seeds") or []
@@ -171,7 +174,7 @@ def _provenance(run: Run) -> dict[str, Any]:
             "Versions": ", ".join(f"{k} {v}" for k, v in info["versions"].items()),
             "Platform": ", ".join(f"{v} {'CPUs' if k == 'cpus' else ''}".strip() for k, v in info["platform"].items()),
         },
-        "command": f"linrep {run.kind} --config {shlex.quote(str(config))}",
+        "command": f"linrep {_VERBS.get(run.kind, run.kind)} --config {shlex.quote(str(config))}",
         "config": config.read_text(encoding="utf-8"),
         "details": json.dumps(run.details, indent=1, ensure_ascii=False),
         "files": {name: entry["sha256"] for name, entry in info["files"].items()},

@@ -17,7 +17,8 @@ from markupsafe import Markup
 
 from linrep import __version__
 from linrep.errors import InvalidInputError, StorageError
-from linrep.report.content import page_content
+from linrep.report.content import page_content, provenance
+from linrep.report.origins import origins_content
 from linrep.report.theme import DARK, LIGHT
 from linrep.runs.files import new_partial, put_in_place, write_bytes
 from linrep.runs.store import Run
@@ -56,9 +57,13 @@ def write_report(runs: Sequence[Run], out: str | Path, *, progress: Progress | N
     if not runs:
         raise InvalidInputError("a report needs at least one run; simulate or measure first")
     _check_target(out)
+    studied = [run for run in runs if run.kind == "origins"]
+    if studied and len(runs) > 1:
+        raise InvalidInputError(f"the origins study has a page of its own: report {studied[0].path} alone")
     tell = progress or (lambda _fraction, _text: None)
     tell(0.0, "reading the tables")
-    content = page_content(runs)
+    content = page_content(runs) if not studied else origins_content(studied[0])
+    content["runs"] = [provenance(run) for run in runs]
     figures = content["figures"]
     folder = new_partial(out)
     try:
@@ -99,7 +104,7 @@ def _render(content: Mapping[str, Any]) -> str:
         return Markup(source(environment, name)[0])
 
     specs = {name: figure.specification() for name, figure in content["figures"].items()}
-    return environment.get_template("page.html.j2").render(
+    return environment.get_template(content["template"]).render(
         **content,
         css=part("page.css"),
         script=part("page.js"),

@@ -7,64 +7,124 @@ model would compute otherwise.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from linrep.geometry import metrics
+from linrep.geometry.interchange import balancedness
 from linrep.geometry.pairs import ConceptPairs
 from linrep.learning.trajectory import Trajectory
+from linrep.theory import oracles
 from linrep.worlds.world import World
 
-UNITS = {"excess_loss": "nats", "orthogonality": "mean |cosine|"}
+_UNITS = {
+    "excess_loss": "nats", "orthogonality": "mean |cosine|", "log_odds_residual": "nats", "share_in_span": "share",
+    "balancedness": "share", "interchange": "share", "interchange_total_variation": "total variation",
+}  # fmt: skip
+_SIDES = {
+    "excess_loss": None, "alignment": "both", "log_odds_residual": "both", "share_in_span": "both",
+    "balancedness": "both", "interchange": "embedding", "interchange_total_variation": "embedding",
+}  # fmt: skip
+_MOST_PROJECTED = 6  # concepts for which P1 is measured: the projections of 8 take minutes
+
+# (metric, split) -> values over some snapshots, and those of the metric's control.
+Curves = dict[tuple[str, str], tuple[Float[np.ndarray, "snapshot"], Float[np.ndarray, "snapshot"] | None]]
 
 
-def emergence_rows(trajectory: Trajectory, s: int, world: World, source: str) -> list[dict[str, Any]]:
+def emergence_rows(
+    trajectory: Trajectory, s: int, world: World, source: str, *, theory: Literal["none", "end", "always"] = "none"
+) -> list[dict[str, Any]]:
     """Rows of one seed over its snapshots, each with its value before training (step 0) as null.
 
-    Metrics are means over the concepts of the world, Euclidean. Orthogonality has the expectation for random
-    directions as a second null. A snapshot that is not finite has no values.
+    Metrics are means over the concepts of the world, Euclidean. Orthogonality and interchange have random directions as
+    a second null. A snapshot that is not finite has no values. What only the theory asks for (log-odds, balancedness,
+    interchange) is measured never, at the first and last snapshot, or at all.
     """
     gamma, lam = trajectory.unembeddings[s], trajectory.embeddings[s]
     finite = np.isfinite(gamma).all(axis=(1, 2)) & np.isfinite(lam).all(axis=(1, 2))
     gamma, lam = (np.where(finite[:, None, None], x, 0) for x in (gamma, lam))
-    curves = {("excess_loss", "all"): trajectory.excess[s], **_geometry(gamma, lam, world)}
-    dim = gamma.shape[2]
-    chance = metrics.random_absolute_cosine(dim)
-    common = {"source": source, "seed": int(trajectory.seeds[s]), "status": trajectory.status[s]}
-    common |= {"inner_product": "euclidean", "inner_product_rank": dim}
-    rows = []
-    for (metric, split), curve in curves.items():
-        for k, step in enumerate(trajectory.steps.tolist()):
-            value = float(curve[k]) if finite[k] and np.isfinite(curve[k]) else None
-            row = common | {"step": step, "metric": metric, "split": split, "value": value}
-            row |= {"unit": UNITS.get(metric, "cosine"), "side": "both" if metric == "alignment" else "unembedding"}
-            if metric == "excess_loss":
-                row |= {"inner_product": None, "inner_product_rank": None, "side": None}
-            rows.append(row)
-            start = float(curve[0]) if np.isfinite(curve[0]) else None
-            rows.append(row | {"null": "untrained", "null_value": start})
-            if metric == "orthogonality":
-                rows.append(row | {"null": "random directions", "null_value": chance})
+    every = np.arange(len(trajectory.steps))
+    curves = {("excess_loss", "all"): (trajectory.excess[s], None), **_geometry(gamma, lam, world)}
+    rows = _rows(trajectory, s, source, curves, every, finite)
+    if theory != "none":
+        chosen = every if theory == "always" else every[[0, -1]]
+        rows += _rows(trajectory, s, source, _theory(gamma, lam, world, trajectory, chosen), chosen, finite)
     return rows
+
+
+def _rows(
+    trajectory: Trajectory,
+    s: int,
+    source: str,
+    curves: Curves,
+    snapshots: Int[np.ndarray, "snapshot"],
+    finite: Bool[np.ndarray, "all_snapshots"],
+) -> list[dict[str, Any]]:
+    dim = trajectory.unembeddings.shape[-1]
+    common = {"source": source, "seed": int(trajectory.seeds[s]), "status": trajectory.status[s]}
+    rows = []
+    for (metric, split), (curve, control) in curves.items():
+        start = _finite(curve[0]) if finite[0] else None
+        for k, at in enumerate(snapshots.tolist()):
+            row = common | {"step": int(trajectory.steps[at]), "metric": metric, "split": split}
+            row |= {"value": _finite(curve[k]) if finite[at] else None, "unit": _UNITS.get(metric, "cosine")}
+            if (side := _SIDES.get(metric, "unembedding")) is not None:
+                row |= {"side": side, "inner_product": "euclidean", "inner_product_rank": dim}
+            rows += [row, row | {"null": "untrained", "null_value": start}]
+            if control is not None:
+                rows.append(row | {"null": "random directions", "null_value": _finite(control[k])})
+    return rows
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _theory(
+    gamma: Float[np.ndarray, "snapshot token dim"],
+    lam: Float[np.ndarray, "snapshot context dim"],
+    world: World,
+    trajectory: Trajectory,
+    snapshots: Int[np.ndarray, "chosen"],
+) -> Curves:
+    """What the predictions speak of besides cosines."""
+    curves: Curves = {}
+    matches = np.array([oracles.log_odds_match(world, lam[k], gamma[k]) for k in snapshots])
+    curves["log_odds_residual", "all"], curves["share_in_span", "all"] = (matches[:, 0], None), (matches[:, 1], None)
+    if trajectory.settings["predictor"] == "table":
+        drift = balancedness(lam[snapshots], gamma[snapshots], lam[0].astype(np.float64), gamma[0].astype(np.float64))
+        curves["balancedness", "all"] = (drift, None)
+    if set(world.graph.cardinalities) == {2} and world.context_pairs().n_pairs.min() > 0:
+        found = np.array([oracles.interchanges(world, lam[k], gamma[k]) for k in snapshots])
+        curves["interchange", "all"] = (found[:, 0, 0], found[:, 1, 0])
+        curves["interchange_total_variation", "all"] = (found[:, 0, 1], found[:, 1, 1])
+        if world.graph.n_concepts <= _MOST_PROJECTED and world.n_tokens == 2**world.graph.n_concepts:
+            last = [oracles.projected_parallelism(world, lam[k], gamma[k]) if k == snapshots[-1] else np.nan
+                    for k in snapshots]  # fmt: skip
+            curves["projected_parallelism", "all"] = (np.array(last), None)
+    return curves
 
 
 def _geometry(
     gamma: Float[np.ndarray, "snapshot token dim"], lam: Float[np.ndarray, "snapshot context dim"], world: World
-) -> dict[tuple[str, str], Float[np.ndarray, "snapshot"]]:
+) -> Curves:
     """Parallelism, alignment and orthogonality by (metric, split), means over concepts."""
     deltas = _differences(gamma, world.token_pairs())
     contexts = _differences(lam, world.context_pairs())
     cosines = metrics.direction_cosines(np.stack([d.mean(axis=1) for d in deltas], axis=1))
     other, apart = _other_concepts(world)
     aligned = [metrics.alignment(c, d) for c, d in zip(contexts, deltas, strict=True) if c.shape[1]]
-    curves = {
-        ("parallelism", "all"): np.mean([metrics.parallelism(d) for d in deltas], axis=0),
-        ("orthogonality", "all"): metrics.orthogonality(cosines, other),
-        ("orthogonality", "not adjacent"): metrics.orthogonality(cosines, apart),
+    chance = np.full(len(gamma), metrics.random_absolute_cosine(gamma.shape[2]))
+    curves: Curves = {
+        ("parallelism", "all"): (np.mean([metrics.parallelism(d) for d in deltas], axis=0), None),
+        ("orthogonality", "all"): (metrics.orthogonality(cosines, other), chance),
+        ("orthogonality", "not adjacent"): (metrics.orthogonality(cosines, apart), chance),
     }
-    return curves | ({("alignment", "all"): np.mean(aligned, axis=0)} if aligned else {})
+    if aligned:
+        curves["alignment", "all"] = (np.mean(aligned, axis=0), None)
+    return curves
 
 
 def _differences(rows: Float[np.ndarray, "snapshot row dim"], pairs: ConceptPairs) -> Sequence[np.ndarray]:

@@ -12,16 +12,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
+import polars as pl
 from pydantic import Field
 
 from linrep import __version__
 from linrep.geometry.measurements import Measurements
 from linrep.learning.training import fit_many
 from linrep.studies.emergence import emergence_rows
-from linrep.studies.origins_cells import FAMILIES, Cell, Planned, plan, step_size
+from linrep.studies.frozen import frozen_cases
+from linrep.studies.origins_cells import FAMILIES, QUICK_SEEDS, SEEDS, Cell, Planned, plan, step_size
 from linrep.studies.origins_summary import cell_table, summarise
+from linrep.studies.origins_verdicts import cell_comparisons, limit_paths
 from linrep.studies.recipes import make_world
 from linrep.studies.result import Progress, StudyConfig, StudyResult, part
+from linrep.theory.compare import table as comparison_table
+from linrep.theory.wide_limit import wide_limit_parallelism
+from linrep.worlds.contexts import ContextLaw
 
 _CURVE_SNAPSHOTS, _SNAPSHOTS = 40, 8
 
@@ -55,17 +61,43 @@ def study_origins(
     total, spent = sum(cost) or 1.0, 0.0
     parts: list[Measurements] = []
     for p, own in zip(planned, cost, strict=True):
-        tell = part(progress, 0.95 * spent / total, 0.95 * (spent + own) / total)
+        tell = part(progress, 0.9 * spent / total, 0.9 * (spent + own) / total)
         parts.append(_cell(p, config, workspace, tell))
         spent += own
     measurements = Measurements.concat(parts)
+    tell = part(progress, 0.9, 1.0)
+    comparisons = cell_comparisons(planned, measurements)
+    tables: dict[str, pl.DataFrame] = {}
+    if planned:
+        tables |= {"cells": cell_table(planned, measurements), "summary": summarise(measurements)}
+    if "I" in config.families:
+        seeds = range(config.first_seed, config.first_seed + (QUICK_SEEDS if config.quick else SEEDS))
+        steps = 2000 if config.quick else 40_000
+        tables["frozen"], found = frozen_cases(
+            concepts=3 if config.quick else 5, seeds=seeds, steps=steps, progress=part(progress, 0.9, 0.98)
+        )
+        comparisons += found
+    if "B" in config.families:
+        tell(0.8, "paths to the limit")
+        tables["limit_path"], found = limit_paths()
+        comparisons += found
+    laws = [ContextLaw.parse(p.cell.law) for p in planned]
+    limits = {law.name: _limit(max(p.cell.concepts for p in planned), law) for law in laws}
     return StudyResult(
         kind="origins",
         title="Origins of linear representations" + (" (quick)" if config.quick else ""),
         config=config,
         measurements=measurements,
-        tables={"cells": cell_table(planned, measurements), "summary": summarise(measurements)},
+        tables={**tables, "predictions": comparison_table(comparisons)},
+        details={"wide_limit": {law: limit for law, limit in limits.items() if limit is not None}},
     )
+
+
+def _limit(m: int, law: ContextLaw) -> float | None:
+    """Parallelism that free tables of full width over m concepts go to, for the laws whose limit is known."""
+    if law.kind not in {"complete", "at-most"} or m < 2 or law.amount == 0:
+        return None
+    return wide_limit_parallelism(m, None if law.kind == "complete" else min(m, int(law.amount or 0)))
 
 
 def _cost(p: Planned) -> float:
@@ -108,5 +140,6 @@ def measure_cell(p: Planned, first_seed: int, progress: Progress) -> Measurement
     rows = []
     for s, world in enumerate(worlds):
         progress(0.9 + 0.1 * s / len(worlds), f"{cell.name}: measuring")
-        rows += emergence_rows(trajectory, s, world, cell.name)
+        theory = "always" if "J" in p.families else "end"
+        rows += emergence_rows(trajectory, s, world, cell.name, theory=theory)
     return Measurements.from_rows(rows)

@@ -124,7 +124,7 @@ def plan(families: Iterable[str], *, quick: bool = False) -> list[Planned]:
     made.add("E", [replace(base, law=law, graph=graph) for law in _BOTH_LAWS for graph in graphs])
     ranges = ((0.5, 0.5), (0.3, 0.7), (0.1, 0.9), (0.02, 0.98))
     made.add("E", [replace(base, law=law, low=a, high=b) for law in _BOTH_LAWS for a, b in ranges])
-    made.add("F", _networks(base))
+    pass
     optimizers = ("gradient_descent", "momentum", "adam", "adamw")
     scales = (0.001, 0.01, 0.1, 1.0)
     made.add("G", [replace(base, law=law, optimizer=o, initial_scale=scale)

@@ -86,8 +86,8 @@ def ridge_path(
     Raises
     ------
     InvalidInputError
-        On penalties that are not positive and decreasing, λ that is not finite, too many unknowns, or penalties so far
-        apart that Newton's method does not settle.
+        On penalties that are not positive and decreasing, λ that is not finite, too many unknowns, or a first penalty
+        that is too small.
 
     Source: Ji, Dudík, Schapire, Telgarsky, "Gradient Descent Follows the Regularization Path for General Losses", COLT
     2020, for why this is where descent goes.
@@ -179,7 +179,8 @@ class _Problem:
         """Newton's method with bounded steps; the curvature of the free unknowns is in units of the penalty.
 
         None where the penalty is too small for float64: excluded tokens keep some probability (the contexts are not
-        separable), so that a sum of large terms must balance a small penalty.
+        separable), so that a sum of large terms must balance a small penalty, and Newton's method ends in a singular
+        system, in rounding errors, or nowhere.
         """
         flat, n = self.moves.reshape(len(at), -1), self.n_free
         size = np.abs(flat[:n])
@@ -203,7 +204,4 @@ class _Problem:
             if np.linalg.norm(step) <= _TOLERANCE * max(1.0, float(np.linalg.norm(at))):
                 noise = np.finfo(float).eps * np.linalg.norm(size @ np.abs(surplus))
                 return (at, k + 1) if noise <= _PRECISE * penalty * np.linalg.norm(at) else None
-        raise InvalidInputError(
-            f"at the penalty {penalty:g} Newton's method does not settle in {_MOST_STEPS} steps: end the path "
-            "at a larger penalty, or take more points"
-        )
+        return None

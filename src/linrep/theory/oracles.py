@@ -1,0 +1,117 @@
+"""What a trained predictor is held against, computed from the world or from λ alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64
+
+from linrep.geometry import metrics
+from linrep.geometry.interchange import Interchange, interchange, log_odds_residual, share_in_span
+from linrep.worlds.world import World
+
+_INTERCHANGES = 200  # of each concept
+
+
+def dual_basis(
+    directions: Float[np.ndarray, "concept dim"], offset: Float[np.ndarray, "dim"] | None = None
+) -> Float64[np.ndarray, "concept dim"]:
+    """Vectors w_i in span{a_j, λ0} with w_i·a_i = 1 and w_i·a_j = w_i·λ0 = 0: where descent drives Δ_{c,i} (P2).
+
+    Of a set that is not independent it is the least-squares solution, which means nothing.
+    """
+    rows = directions if offset is None else np.vstack([directions, offset])
+    return np.linalg.pinv(np.asarray(rows, dtype=np.float64)).T[: len(directions)]
+
+
+def max_margin_is_dual(directions: Float[np.ndarray, "concept dim"]) -> Bool[np.ndarray, "concept"]:
+    """Whether the hard-margin direction of each concept is its dual-basis vector.
+
+    It is if the coefficients of a_i's projection on the other a_j all lie in [−1, 1] (contexts with none and each one
+    concept known, λ0 = 0).
+    """
+    ok = []
+    for i in range(len(directions)):
+        others = np.delete(directions, i, axis=0)
+        ok.append(bool((np.abs(np.linalg.lstsq(others.T, directions[i], rcond=None)[0]) <= 1).all()))
+    return np.array(ok)
+
+
+def projected_parallelism(
+    world: World, embeddings: Float[np.ndarray, "context dim"], differences_of: Float[np.ndarray, "token dim"]
+) -> float:
+    """Mean cosine of the projections of Δ_{c,i} and Δ_{c',i} on the contexts that speak of both (P1), in [−1, 1].
+
+    c and c' differ in one concept j that is no neighbour of i, so that ℓ_i(c) = ℓ_i(c'); the contexts are those with i
+    and j unknown that agree with both. NaN if there are no such concepts. Binary worlds with the plain vocabulary.
+    """
+    c, d, m = world.token_concepts, world.context_concepts, world.graph.n_concepts
+    apart, cosines = ~world.graph.moral_adjacency(), []
+    weight = 1 << np.arange(m)[::-1]
+    gamma = np.asarray(differences_of, dtype=np.float64)
+    for i in range(m):
+        for j in range(m):
+            if i == j or not apart[i, j]:
+                continue
+            for token in np.flatnonzero((c[:, i] == 0) & (c[:, j] == 0)).tolist():
+                others = np.delete(np.arange(m), [i, j])
+                agrees = ((d[:, others] == -1) | (d[:, others] == c[token, others])).all(axis=1)
+                rows = embeddings[agrees & (d[:, i] == -1) & (d[:, j] == -1)]
+                if not len(rows):
+                    continue
+                first = gamma[token + weight[i]] - gamma[token]
+                second = gamma[token + weight[i] + weight[j]] - gamma[token + weight[j]]
+                _, singular, basis = np.linalg.svd(np.asarray(rows, dtype=np.float64), full_matrices=False)
+                basis = basis[singular > 1e-3 * max(float(singular[0]), 1e-300)]
+                cosines.append(float(metrics.cosine(basis @ first, basis @ second)))
+    return float(np.mean(cosines)) if cosines else float("nan")
+
+
+def log_odds_match(
+    world: World, embeddings: Float[np.ndarray, "context dim"], unembeddings: Float[np.ndarray, "token dim"]
+) -> tuple[float, float]:
+    """Log-odds residual in nats (root mean square over concepts) and mean share of Δ in the span of the contexts."""
+    pairs, odds = world.token_pairs(), world.token_pair_log_odds()
+    d, c = world.context_concepts, world.token_concepts
+    squares, shares = [], []
+    for k, name in enumerate(pairs.names):
+        of = pairs.of(name)
+        i = world.graph.names.index(name.split(":")[0])
+        unknown = d[:, i] == -1
+        differences = (unembeddings[of[:, 1]] - unembeddings[of[:, 0]]).astype(np.float64)
+        known, values = np.delete(d[unknown], i, axis=1), np.delete(c[of[:, 0]], i, axis=1)
+        consistent = ((known[:, None] == -1) | (known[:, None] == values[None])).all(axis=2)
+        rows = embeddings[unknown].astype(np.float64)
+        squares.append(log_odds_residual(rows, differences, odds[k][pairs.mask[k]], consistent) ** 2)
+        shares.append(share_in_span(rows, differences))
+    return float(np.sqrt(np.nanmean(squares))), float(np.nanmean(shares))
+
+
+def interchanges(
+    world: World,
+    embeddings: Float[np.ndarray, "context dim"],
+    unembeddings: Float[np.ndarray, "token dim"],
+    *,
+    seed: int = 0,
+) -> tuple[Interchange, Interchange]:
+    """Interchange of every concept of a binary world, mean over concepts, and the same along random directions.
+
+    Base contexts are those with a counterpart in the law; sources are drawn among the contexts with the other value.
+    """
+    lam, gamma = embeddings.astype(np.float64), unembeddings.astype(np.float64)
+    d, p = world.context_concepts, world.p_token_given_context()
+    pairs, rng = world.context_pairs(), np.random.default_rng(seed)
+    ends = [pairs.of(name) for name in pairs.names]
+    directions = np.stack([(lam[of[:, 1]] - lam[of[:, 0]]).mean(axis=0) for of in ends])
+    found: list[list[Interchange]] = [[], []]
+    for i, of in enumerate(ends):
+        both = np.concatenate([of, of[:, ::-1]])
+        both = both[rng.permutation(len(both))[:_INTERCHANGES]]
+        pools = [np.flatnonzero(d[:, i] == v) for v in (0, 1)]
+        source = np.array([rng.choice(pools[d[row, i]]) for row in both[:, 1]])
+        for k, random_seed in enumerate((None, seed + i)):
+            found[k].append(
+                interchange(lam, gamma, directions, i, both[:, 0], source, p[both[:, 1]], d[both[:, 1]],
+                            world.token_concepts, random_seed=random_seed)
+            )  # fmt: skip
+    swapped, control = (Interchange(*map(float, np.mean(kind, axis=0))) for kind in found)
+    return swapped, control
