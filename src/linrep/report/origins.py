@@ -13,6 +13,8 @@ from linrep.report.theme import Figure
 from linrep.runs.store import Run
 from linrep.studies.origins_cells import FAMILIES
 
+_VERDICT_ORDER = ("disagree", "agree", "assumptions not met")
+
 
 def origins_content(run: Run) -> dict[str, Any]:
     """Everything the template of this page shows."""
@@ -113,14 +115,32 @@ def _path(run: Run) -> Figure | None:
 
 
 def _predictions(table: pl.DataFrame | None) -> list[dict[str, Any]]:
-    """Predictions with their verdicts, counted, and the single comparisons beneath."""
+    """Predictions with their verdicts, counted, and the single comparisons: those that say something first."""
     if table is None:
         return []
     groups = []
     for (name,), rows in table.group_by(["prediction"], maintain_order=True):
         counts = dict(rows["verdict"].value_counts().iter_rows())
-        groups.append({"name": name, "statement": rows["statement"][0], "counts": counts, "rows": rows.to_dicts()})
+        own = [row | {"measured_text": _measured(row)} for row in rows.to_dicts()]
+        own.sort(key=lambda row: _VERDICT_ORDER.index(row["verdict"]))
+        groups.append(
+            {
+                "name": name,
+                "statement": rows["statement"][0],
+                "predicted": f"{rows['metric'][0].replace('_', ' ')} {rows['predicted'][0]}",
+                "counts": {verdict: counts[verdict] for verdict in _VERDICT_ORDER if verdict in counts},
+                "rows": [row for row in own if row["verdict"] != "assumptions not met"],
+                "unmet": [row for row in own if row["verdict"] == "assumptions not met"],
+            }
+        )
     return groups
+
+
+def _measured(row: dict[str, Any]) -> str:
+    if row["measured"] is None:
+        return "–"
+    text = number(row["measured"], 4)
+    return text if row["low"] is None else f"{text} ({number(row['low'], 4)} to {number(row['high'], 4)})"
 
 
 def _cell_rows(table: pl.DataFrame, summary: pl.DataFrame) -> list[dict[str, Any]]:
@@ -131,7 +151,8 @@ def _cell_rows(table: pl.DataFrame, summary: pl.DataFrame) -> list[dict[str, Any
         row = {
             "source": r["source"], "families": r["families"], "seeds": r["seeds"], "converged": r["converged"],
             "diverged": r["diverged"], "steps": r["steps_taken"], "excess": r["excess"],
-            "excess_text": _excess(r["excess"]), "excess_range": f"{_excess(r['excess_low'])} to {_excess(r['excess_high'])}",
+            "excess_text": _excess(r["excess"]),
+            "excess_range": f"{_excess(r['excess_low'])} to {_excess(r['excess_high'])}",
         }  # fmt: skip
         for (metric, split), panel in origins_figures.METRICS.items():
             found = own.filter(pl.col("metric") == metric, pl.col("split") == split).to_dicts()

@@ -66,11 +66,11 @@ def phase_diagram(cells: pl.DataFrame, limits: Mapping[str, float], title: str) 
     return Figure(
         name="phase-diagram",
         title=title,
-        caption="Mean parallelism over the seeds that converged; where fewer than three did, how many. The last column is "
-        "the limit for free tables of width 2^m − 1 and uniform worlds, computed and not fitted. Blue: one direction a "
-        "concept; orange: no more parallel than unrelated vectors.",
-        alt_text=f"Parallelism for {len(laws)} context laws, {len(dims)} widths and {len(families)} embedding families. "
-        + title,
+        caption="Mean parallelism over the seeds that converged; where fewer than three did, how many. Last column: "
+        "the limit for free tables of width 2^m − 1 and uniform worlds, computed and not fitted. Blue: one direction "
+        "a concept; orange: no more parallel than unrelated vectors.",
+        alt_text=f"Parallelism for {len(laws)} context laws, {len(dims)} widths and {len(families)} embedding "
+        f"families. {title}",
         chart=chart,
         layout="fixed",
     )
@@ -138,8 +138,8 @@ def limit_path(rows: pl.DataFrame, title: str) -> Figure:
     return Figure(
         name="limit-path",
         title=title,
-        caption="The convex path of smallest nuclear norm in a uniform world, followed by Newton steps; broken lines: the "
-        "limit, computed by itself. The path need not be monotone, so nothing is extrapolated.",
+        caption="The convex path of smallest nuclear norm in a uniform world, followed by Newton steps; broken lines: "
+        "the limit, computed by itself. The path need not be monotone, so nothing is extrapolated.",
         alt_text=title,
         chart=(lines + limits).properties(height=280, width=600),
         layout="fit",

@@ -11,11 +11,11 @@ import polars as pl
 from linrep.report.data import law_words
 from linrep.report.findings import number
 from linrep.report.origins_figures import FEW_SEEDS
+from linrep.studies.origins_cells import Cell
 
 Row = dict[str, Any]
 
-# From here on a concept is called one direction, and from here down it is called several.
-LINEAR, NOT_LINEAR = 0.95, 0.7
+LINEAR = 0.95  # parallelism from which on a concept is called one direction
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,14 @@ def _graph(row: Row) -> str:
     return text
 
 
+def _values(row: Row) -> str:
+    times = row["dim"] // (row["concepts"] * (row["values"] - 1))
+    return f"K = {row['values']}, {row['kind']}, d = {'' if times == 1 else times}m(K−1)"
+
+
 VIEWS: dict[str, View] = {
-    "A": View("How many concepts", lambda r: f"m = {r['concepts']}", lambda r: "d = 2m" if r["dim"] > r["concepts"] else "d = m"),
+    "A": View("How many concepts", lambda r: f"m = {r['concepts']}",
+              lambda r: "d = 2m" if r["dim"] > r["concepts"] else "d = m"),
     "C": View("Which contexts exist", _law, _width, _base_table),
     "D": View("Which tokens exist", lambda r: f"{100 * r['missing']:g} % of assignments without a token", _law),
     "E": View("Which graph joins the concepts", _graph, _law),
@@ -58,8 +64,7 @@ VIEWS: dict[str, View] = {
               lambda r: r["law"] in ("complete", "at-most-2") and r["dim"] == 2 * r["concepts"]),
     "G": View("Which optimiser, from which initial scale",
               lambda r: f"{r['optimizer'].replace('_', ' ')}, scale {r['initial_scale']:g}", _law),
-    "H": View("How many values a concept has",
-              lambda r: f"K = {r['values']}, {r['kind']}, d = {r['dim'] // (r['concepts'] * (r['values'] - 1))} · m(K−1)", _law),
+    "H": View("How many values a concept has", _values, _law),
 }  # fmt: skip
 
 
@@ -75,52 +80,43 @@ def spread_rows(table: pl.DataFrame) -> list[Row]:
 
     Cells in which fewer than three seeds converge are left out.
     """
+    counted = [r for r in table.to_dicts() if r["converged"] >= FEW_SEEDS and r["mean"] is not None]
     rows = []
     for letter, view in VIEWS.items():
-        own = [r for r in _of(table, letter) if view.shows(r) and r["converged"] >= FEW_SEEDS and r["mean"] is not None]
+        own = [r for r in counted if letter in r["families"] and view.shows(r)]
         for series in dict.fromkeys(view.series(r) for r in own):
-            same = sorted((r for r in own if view.series(r) == series), key=lambda r: r["mean"])
-            if len(same) > 1:
-                rows.append(
-                    {
-                        "family": letter, "question": view.question, "held": series,
-                        "least": view.label(same[0]), "least_value": number(same[0]["mean"]),
-                        "most": view.label(same[-1]), "most_value": number(same[-1]["mean"]),
-                        "range": same[-1]["mean"] - same[0]["mean"], "range_text": number(same[-1]["mean"] - same[0]["mean"]),
-                    }
-                )  # fmt: skip
-    rows += _width_spread(table)
+            same = [r for r in own if view.series(r) == series]
+            rows += _spread(letter, view.question, series, same, view.label)
+    wide = [r for r in counted if "B" in r["families"]]
+    for predictor, law in dict.fromkeys((r["predictor"], r["law"]) for r in wide):
+        same = [r for r in wide if (r["predictor"], r["law"]) == (predictor, law)]
+        rows += _spread("B", "How wide λ and γ are", f"{predictor}, {law_words(law)}", same, _width)
     return sorted(rows, key=lambda r: -r["range"])
 
 
-def _width_spread(table: pl.DataFrame) -> list[Row]:
-    rows = []
-    for predictor, law in _of_frame(table, "B").select("predictor", "law").unique(maintain_order=True).iter_rows():
-        own = [r for r in _of(table, "B") if (r["predictor"], r["law"]) == (predictor, law)
-               and r["converged"] >= FEW_SEEDS and r["mean"] is not None]  # fmt: skip
-        if len(own) > 1:
-            own.sort(key=lambda r: r["mean"])
-            rows.append(
-                {
-                    "family": "B", "question": "How wide λ and γ are", "held": f"{predictor}, {law_words(law)}",
-                    "least": _width(own[0]), "least_value": number(own[0]["mean"]),
-                    "most": _width(own[-1]), "most_value": number(own[-1]["mean"]),
-                    "range": own[-1]["mean"] - own[0]["mean"], "range_text": number(own[-1]["mean"] - own[0]["mean"]),
-                }
-            )  # fmt: skip
-    return rows
-
-
-def _of_frame(table: pl.DataFrame, letter: str) -> pl.DataFrame:
-    return table.filter(pl.col("families").str.contains(letter, literal=True))
-
-
-def _of(table: pl.DataFrame, letter: str) -> list[Row]:
-    return _of_frame(table, letter).to_dicts()
+def _spread(letter: str, question: str, held: str, cells: Sequence[Row], label: Callable[[Row], str]) -> list[Row]:
+    """One row on comparable cells, none if there is but one of them."""
+    if len(cells) < 2:
+        return []
+    least, *_, most = sorted(cells, key=lambda r: r["mean"])
+    difference = most["mean"] - least["mean"]
+    return [
+        {
+            "family": letter,
+            "question": question,
+            "held": held,
+            "least": label(least),
+            "least_value": number(least["mean"]),
+            "most": label(most),
+            "most_value": number(most["mean"]),
+            "range": difference,
+            "range_text": number(difference),
+        }
+    ]
 
 
 def answers(table: pl.DataFrame, limits: dict[str, float]) -> list[dict[str, str]]:
-    """The short answer: how many cells are linear, which are not, and what decides."""
+    """The short answer: how many cells are linear, which thing decides most, and where the widest tables end."""
     shown = table.filter(pl.col("converged") >= FEW_SEEDS).drop_nulls("mean")
     if shown.is_empty():
         return []
@@ -128,31 +124,30 @@ def answers(table: pl.DataFrame, limits: dict[str, float]) -> list[dict[str, str
     said = [
         {
             "figure": f"{linear.height} of {shown.height}",
-            "text": f"kinds of world and training make concepts linear: parallelism of {LINEAR:g} or more in the mean of "
-            f"the seeds that converged. Before training the mean is {number(_mean(shown['untrained']))}.",
+            "text": f"kinds of world and training make concepts linear: parallelism of {LINEAR:g} or more in the mean "
+            f"of the seeds that converged. Before training the mean is {number(_mean(shown['untrained']))}.",
         }
     ]
-    spread = spread_rows(table)
-    if spread:
-        top = spread[0]
+    for top in spread_rows(table)[:1]:
+        question = top["question"][0].lower() + top["question"][1:]
         said.append(
             {
                 "figure": f"{top['least_value']} to {top['most_value']}",
-                "text": f"is the largest difference that one thing makes: {top['question'][0].lower()}{top['question'][1:]} "
-                f"({top['least']} against {top['most']}, all else equal: {top['held']}).",
+                "text": f"is the largest difference that one thing makes: {question} ({top['least']} against "
+                f"{top['most']}; held: {top['held']}).",
             }
         )
-    wide = shown.filter(pl.col("predictor") == "table", pl.col("law") == "complete", pl.col("graph") == "random-0.5",
-                        pl.col("values") == 2, pl.col("optimizer") == "gradient_descent",
-                        pl.col("dim") == 2 ** pl.col("concepts") - 1)  # fmt: skip
-    if wide.height and "complete" in limits:
-        row = wide.row(0, named=True)
+    wide = [
+        r for r in shown.to_dicts()
+        if _plain(r) and _free(r) and r["law"] == "complete" and r["dim"] == 2 ** r["concepts"] - 1
+    ]  # fmt: skip
+    if wide and "complete" in limits:
+        row = wide[0]
         said.append(
             {
                 "figure": f"{number(row['mean'])} vs {number(limits['complete'])}",
-                "text": f"parallelism of free tables of full width (d = {row['dim']}) with every context present, trained "
-                "against the computed limit of infinite training in a uniform world. More width and more training do not "
-                "make these concepts linear.",
+                "text": f"parallelism of free tables of full width (d = {row['dim']}) with every context present after "
+                f"{row['steps_taken']} steps, beside the computed limit of infinite training in a uniform world.",
             }
         )
     return said
@@ -164,44 +159,54 @@ def _mean(values: pl.Series) -> float | None:
 
 
 def when(table: pl.DataFrame) -> dict[str, list[str]]:
-    """Plain sentences: when concepts become linear, when they do not; each with its numbers."""
-    yes, no = [], []
-    for row in _conditions(table):
-        values = row["values"]
+    """Sentences by outcome: every such cell is linear, none is, or it depends; each with its numbers."""
+    said: dict[str, list[str]] = {"yes": [], "no": [], "depends": []}
+    cells = [r for r in table.to_dicts() if r["converged"] >= FEW_SEEDS and r["mean"] is not None]
+    for condition, holds in CONDITIONS.items():
+        values = [r["mean"] for r in cells if holds(r)]
+        if not values:
+            continue
         low, high = min(values), max(values)
-        text = f"{row['text']}: {number(low)}" + (f" to {number(high)}" if number(low) != number(high) else "")
-        text += f" ({row['n']} cell{'s' if row['n'] > 1 else ''})."
-        (yes if low >= LINEAR else no if high < LINEAR else []).append(text)
-    return {"yes": yes, "no": no}
+        outcome = "yes" if low >= LINEAR else "no" if high < LINEAR else "depends"
+        text = number(low) if number(low) == number(high) else f"{number(low)} to {number(high)}"
+        said[outcome].append(f"{condition}: {text} ({len(values)} cell{'s' if len(values) > 1 else ''}).")
+    return said
 
 
-def _conditions(table: pl.DataFrame) -> list[dict[str, Any]]:
-    """Groups of comparable cells that a reader would ask about, with the parallelism of each."""
-    default = (
-        (pl.col("optimizer") == "gradient_descent") & (pl.col("graph") == "random-0.5") & (pl.col("values") == 2)
-        & (pl.col("missing") == 0) & (pl.col("low") == 0.3) & (pl.col("initial_scale") == 0.01) & (pl.col("converged") >= FEW_SEEDS)
-    )  # fmt: skip
-    table_, wide, full = (
-        pl.col("predictor") == "table",
-        pl.col("dim") >= 2 * pl.col("concepts"),
-        pl.col("law") == "complete",
-    )
-    few = pl.col("law").is_in(["at-most-1", "at-most-2"])
-    groups = [
-        ("Free tables no wider than the number of concepts, complete contexts", default & table_ & full & (pl.col("dim") <= pl.col("concepts"))),
-        ("Free tables at least twice as wide, complete contexts", default & table_ & full & wide),
-        ("Free tables at least twice as wide, contexts with at most 1 known concept", default & table_ & wide & (pl.col("law") == "at-most-1")),
-        ("Free tables at least twice as wide, contexts with at most 2 known concepts", default & table_ & wide & (pl.col("law") == "at-most-2")),
-        ("Embeddings that are sums over the known concepts (factored), complete contexts", default & (pl.col("predictor") == "factored") & full),
-        ("Factored embeddings, contexts with few known concepts", default & (pl.col("predictor") == "factored") & few),
-        ("Free tables started large (scale 1)", (pl.col("initial_scale") == 1.0) & table_ & (pl.col("converged") >= FEW_SEEDS)),
-    ]  # fmt: skip
-    rows = []
-    for text, condition in groups:
-        values = table.filter(condition)["mean"].drop_nulls().to_list()
-        if values:
-            rows.append({"text": text, "values": values, "n": len(values)})
-    return rows
+def _plain(row: Row) -> bool:
+    """Random graphs of binary concepts with all tokens, gradient descent from small values: the default of a cell."""
+    default = Cell()
+    same = ("optimizer", "graph", "values", "missing", "low", "high", "initial_scale", "sentences")
+    return all(row[key] == getattr(default, key) for key in same)
+
+
+def _free(row: Row) -> bool:
+    return row["predictor"] == "table"
+
+
+def _wide(row: Row) -> bool:
+    return _plain(row) and _free(row) and row["dim"] >= 2 * row["concepts"]
+
+
+# Groups of comparable cells that a reader would ask about.
+CONDITIONS: dict[str, Callable[[Row], bool]] = {
+    "Free tables no wider than the number of concepts, complete contexts": lambda r: (
+        _plain(r) and _free(r) and r["law"] == "complete" and r["dim"] <= r["concepts"]
+    ),
+    "Free tables at least twice as wide, complete contexts": lambda r: _wide(r) and r["law"] == "complete",
+    "Free tables at least twice as wide, at most 1 concept known": lambda r: _wide(r) and r["law"] == "at-most-1",
+    "Free tables at least twice as wide, at most 2 concepts known": lambda r: _wide(r) and r["law"] == "at-most-2",
+    "Embeddings that are sums over the known concepts (factored), complete contexts": lambda r: (
+        _plain(r) and r["predictor"] == "factored" and r["law"] == "complete"
+    ),
+    "Factored embeddings, at most 1 or 2 concepts known": lambda r: (
+        _plain(r) and r["predictor"] == "factored" and r["law"] in ("at-most-1", "at-most-2")
+    ),
+    "Networks (MLP, transformer)": lambda r: r["predictor"] not in ("table", "factored"),
+    "Free tables started at scale 1": lambda r: _free(r) and r["initial_scale"] == 1.0,
+    "Some assignments without a token, at most 2 concepts known": lambda r: r["missing"] > 0,
+    "Concepts with more than two values": lambda r: r["values"] > 2,
+}
 
 
 def family_title(letter: str, rows: Sequence[Row]) -> str:
