@@ -15,12 +15,19 @@ class Ran:
     err: str
 
 
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """A cache folder that is not the user's."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def linrep(monkeypatch, capsys, tmp_path):
+def linrep(monkeypatch, capsys, tmp_path, cache):
     """Run `linrep ARGS...` in an empty folder."""
     from linrep.cli import app
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LINREP_CACHE", str(cache))
 
     def run(*args: object) -> Ran:
         monkeypatch.setattr(sys, "argv", ["linrep", *map(str, args)])

@@ -13,6 +13,8 @@ from linrep import __version__
 from linrep.cli import demo, get, lint, list_, measure, report, simulate, study
 from linrep.errors import LinrepError, LinrepWarning
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="linrep",
     help="Linear representations of concepts in language models: where they come from, and where they are.\n\n"
@@ -64,9 +66,10 @@ def main() -> None:
             traceback.print_exc()
         typer.secho(f"error: {e}", fg="red", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.secho("interrupted: finished runs are kept, nothing else was written", err=True)
-        sys.exit(130)
+    except SystemExit as e:
+        if e.code == _INTERRUPTED:  # typer has caught the interrupt, and says nothing
+            typer.secho("interrupted: finished runs are kept; the same command goes on with the rest", err=True)
+        raise
     except Exception as e:
         if debug:
             traceback.print_exc()

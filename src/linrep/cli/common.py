@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -50,19 +51,44 @@ def progress_bar() -> Iterator[Progress]:
         yield lambda fraction, text: bar.update(task, completed=fraction, description=text)
 
 
-def run_study(study: Callable[..., StudyResult], config: StudyConfig, out: Path, *, overwrite: bool = False) -> Run:
-    """Run a study into a folder, or reuse the complete run of the same configuration and version there."""
+def keep_compiled() -> None:
+    """Keep the programs that training compiles in linrep's cache folder: for verbs that train."""
+    from linrep.learning.compiled import keep_compiled as keep
+    from linrep.models.registry import cache_folder
+
+    keep(cache_folder() / "compiled")
+
+
+def run_study(
+    study: Callable[..., StudyResult],
+    config: StudyConfig,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    workspace: str | None = None,
+) -> Run:
+    """Run a study into a folder, or reuse the complete run of the same configuration and version there.
+
+    A study that takes a workspace is given the hidden folder ``.OUT.WORKSPACE`` beside ``out``, which goes once the run
+    is complete.
+    """
     from linrep.runs.save import finished, save_result
+    from linrep.runs.store import check_target
 
     if not overwrite and (run := finished(out, config)) is not None:
         note(f"{out} already holds this run: reused (--overwrite computes it again)")
         return run
-    if not overwrite and (out / "run.json").exists():  # said now, not after the work
+    if not overwrite and (out / "run.json").exists():
         raise StorageError(f"{out} holds a run of another configuration or version: give another --out, or --overwrite")
-    started = datetime.now(UTC)
+    check_target(out, overwrite=overwrite)  # said now, not after the work
+    started, place = datetime.now(UTC), out.absolute()
+    hidden = None if workspace is None else place.with_name(f".{place.name}.{workspace}")
     with progress_bar() as progress:
-        result = study(config, progress=progress)
-    return save_result(result, out, started=started, overwrite=overwrite)
+        result = study(config, progress=progress, **({} if hidden is None else {"workspace": hidden}))
+    run = save_result(result, out, started=started, overwrite=overwrite)
+    if hidden is not None:
+        shutil.rmtree(hidden, ignore_errors=True)  # everything in it is in the run now
+    return run
 
 
 def write_page(runs: list[Run], folder: Path) -> Path:

@@ -36,7 +36,8 @@ def simulate(
 ) -> None:
     """Simulate concept worlds, train predictors on them, and measure their geometry as it emerges.
 
-    Each seed is its own random world and its own initial values. Example:
+    Each seed is its own random world and its own initial values. The same command goes on where an interrupted one
+    stopped. Example:
     linrep simulate --dim 10 --law at-most-2 --seeds 8
     """
     from linrep.runs.config import load_config
@@ -49,7 +50,8 @@ def simulate(
         "initial_scale": initial_scale,
     }  # fmt: skip
     resolved = load_config(SimulationConfig, config, options)
-    run = common.run_study(study, resolved, out or Path("runs/simulate"), overwrite=overwrite)
+    common.keep_compiled()
+    run = common.run_study(study, resolved, out or Path("runs/simulate"), overwrite=overwrite, workspace="training")
     summary = show(run)
     paths = [common.write_page([run], run.path / "report")] if page else []
     common.finish({"run": run.path, "report": paths[0] if paths else None, "cells": summary}, as_json, run.path, *paths)
@@ -70,7 +72,8 @@ def show(run: Run) -> list[dict[str, Any]]:
             "converged": f"{facts['converged']}/{facts['seeds']}",
             "excess_loss": facts["median_excess"],
         }
-        cells = [cell, entry["converged"], f"{facts['median_excess']:.4f}"]
+        excess = "not finite" if entry["excess_loss"] is None else f"{entry['excess_loss']:.4f}"
+        cells = [cell, entry["converged"], excess]
         for metric in ("parallelism", "alignment", "orthogonality"):
             values = of.filter(pl.col("metric") == metric)["value"].drop_nulls()
             mean, spread = values.mean(), values.std()

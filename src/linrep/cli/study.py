@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,11 +42,9 @@ def origins(
         "first_seed": seed,
     }
     resolved = load_config(OriginsConfig, config, options)
+    common.keep_compiled()
     folder = out or Path("runs/origins-quick" if resolved.quick else "runs/origins")
-    workspace = folder.with_name(f".{folder.name}.cells")
-    study = partial(study_origins, workspace=workspace)
-    run = common.run_study(study, resolved, folder, overwrite=overwrite)
-    shutil.rmtree(workspace, ignore_errors=True)  # everything in it is in the run now
+    run = common.run_study(study_origins, resolved, folder, overwrite=overwrite, workspace="cells")
     verdicts = show(run)
     paths = [common.write_page([run], run.path / "report")] if page else []
     common.finish(

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import linprog
-from scipy.special import gammaln
-from scipy.stats import t as student_t
-from sklearn.svm import SVC
+from scipy.special import gammaln, stdtrit
 
 
 def unit(vectors: Float[np.ndarray, "*batch dim"]) -> Float[np.ndarray, "*batch dim"]:
@@ -88,7 +85,7 @@ def parallelism_interval(
     without = without / (left * (left - 1))
     value = float(parallelism(u))
     spread = np.sqrt((g - 1) / g * np.square(without - without.mean()).sum())
-    reach = float(student_t.ppf(0.5 + level / 2, g - 1) * spread)
+    reach = float(stdtrit(g - 1, 0.5 + level / 2) * spread)
     return (max(value - reach, -1.0), min(value + reach, 1.0))
 
 
@@ -188,6 +185,8 @@ def max_margin_gap(
     scale = np.linalg.norm(points, axis=1).mean()
     if scale == 0 or not _separable(points / scale, label):
         return np.full(len(token_differences), np.nan)
+    from sklearn.svm import SVC  # here: half of the time that all of linrep.geometry.metrics would take to import
+
     # A cost this large leaves no room for slack; on inseparable points the solver would not end, hence the check.
     machine = SVC(kernel="linear", C=1e8, tol=1e-6).fit(points / scale, label)
     return 1 - cosine(token_differences, np.broadcast_to(machine.coef_[0], token_differences.shape))
@@ -195,6 +194,8 @@ def max_margin_gap(
 
 def _separable(points: Float[np.ndarray, "context dim"], label: Int[np.ndarray, "context"]) -> bool:
     """Whether some w, b give label · (w·point + b) ≥ 1 everywhere, by linear programming."""
+    from scipy.optimize import linprog  # here, as above
+
     rows = label[:, None] * np.column_stack([points, np.ones(len(points))])
     zero = np.zeros(rows.shape[1])
     return linprog(zero, A_ub=-rows, b_ub=-np.ones(len(rows)), bounds=(None, None)).status == 0

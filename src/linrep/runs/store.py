@@ -49,10 +49,12 @@ CONFIG_FILE = "config.toml"
 MEASUREMENTS_FILE = "measurements.parquet"
 ARRAYS_FILE = "arrays.safetensors"
 
-Kind = Literal["simulate", "measure", "origins"]
+Kind = Literal["simulate", "measure", "origins", "sweep"]
 
 # The metric whose status is that of a seed of a source, or of a concept of a model.
-_STATUS_METRIC = {"simulate": "excess_loss", "origins": "excess_loss", "measure": "parallelism"}
+_STATUS_METRIC = {
+    "simulate": "excess_loss", "origins": "excess_loss", "sweep": "excess_loss", "measure": "parallelism",
+}  # fmt: skip
 
 
 class RunWriter:
@@ -124,7 +126,7 @@ class RunWriter:
 
     def __enter__(self) -> RunWriter:
         self._started = self._started or datetime.now(UTC)
-        self._check_target()
+        check_target(self.path, overwrite=self.overwrite)
         self._folder = new_partial(self.path)
         try:
             self._write(CONFIG_FILE, self._config)
@@ -171,22 +173,6 @@ class RunWriter:
         except (TypeError, ValueError) as e:
             raise InvalidInputError(f"details of a run must be finite plain JSON values: {e}") from e
 
-    def _check_target(self) -> None:
-        if not os.path.lexists(self.path):
-            return
-        if not self.path.is_dir():
-            raise StorageError(f"{self.path} exists and is no folder; choose another folder for the run")
-        try:
-            empty = not any(self.path.iterdir())
-        except OSError as e:
-            raise storage_error("read", self.path, e) from e
-        if empty:
-            return
-        if not (self.path / RUN_FILE).is_file():
-            raise StorageError(f"{self.path} holds files but no complete run, so it is not replaced; choose another")
-        if not self.overwrite:
-            raise StorageError(f"{self.path} already holds a run; choose another folder, or allow it to be overwritten")
-
     def _write(self, name: str, content: bytes) -> None:
         write_bytes(self.folder / name, content, self.path / name)
         if name != RUN_FILE:
@@ -214,7 +200,7 @@ class RunWriter:
             "files": self._files,
         }
         self._write(RUN_FILE, (json.dumps(info, indent=2, ensure_ascii=False) + "\n").encode())
-        self._check_target()  # somebody else may have written there meanwhile
+        check_target(self.path, overwrite=self.overwrite)  # somebody else may have written there meanwhile
         put_in_place(self.folder, self.path)
 
     def _discard(self) -> None:
@@ -340,6 +326,24 @@ def find_runs(path: str | Path) -> list[Run]:
         hint = f" (interrupted: {', '.join(partial)})" if partial else ""
         raise StorageError(f"no complete run in {path}{hint}; a run is a folder with a {RUN_FILE}")
     return [Run.load(f) for f in runs]
+
+
+def check_target(path: Path, *, overwrite: bool) -> None:
+    """Raise `StorageError` unless a run may be written at ``path``; worth knowing before hours of work."""
+    if not os.path.lexists(path):
+        return
+    if not path.is_dir():
+        raise StorageError(f"{path} exists and is no folder; choose another folder for the run")
+    try:
+        empty = not any(path.iterdir())
+    except OSError as e:
+        raise storage_error("read", path, e) from e
+    if empty:
+        return
+    if not (path / RUN_FILE).is_file():
+        raise StorageError(f"{path} holds files but no complete run, so it is not replaced; choose another")
+    if not overwrite:
+        raise StorageError(f"{path} already holds a run; choose another folder, or allow it to be overwritten")
 
 
 def _table_file(name: str) -> str:

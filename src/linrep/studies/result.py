@@ -44,7 +44,7 @@ class StudyResult:
         Provenance and everything the report says about how the numbers were made.
     """
 
-    kind: Literal["simulate", "measure", "origins"]
+    kind: Literal["simulate", "measure", "origins", "sweep"]
     title: str
     config: StudyConfig
     measurements: Measurements

@@ -5,20 +5,22 @@ A cell is one context law at one width d; every seed is its own random world and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
-from linrep.geometry.measure import measure
+from linrep import __version__
 from linrep.geometry.measurements import Measurements
 from linrep.learning.optimizers import STEP_SIZES
 from linrep.learning.training import fit_many
 from linrep.learning.trajectory import Trajectory
 from linrep.studies.emergence import emergence_rows
 from linrep.studies.result import Progress, StudyConfig, StudyResult, part
-from linrep.theory.wide_limit import wide_limit_parallelism
 from linrep.worlds.contexts import ContextLaw
 from linrep.worlds.graph import ConceptGraph
 from linrep.worlds.world import World
@@ -61,8 +63,20 @@ class SimulationConfig(StudyConfig):
         return values if values.get("step_size") is not None else values | {"step_size": STEP_SIZES.get(of)}
 
 
-def simulate(config: SimulationConfig, *, progress: Progress | None = None) -> StudyResult:
+def simulate(
+    config: SimulationConfig, *, workspace: Path | None = None, progress: Progress | None = None
+) -> StudyResult:
     """Train and measure every cell of a configuration.
+
+    Parameters
+    ----------
+    config
+        Worlds, predictors and training.
+    workspace
+        Folder in which trained cells and the state of an interrupted training are kept; what is found there is not
+        computed again, and the numbers are the same in every bit.
+    progress
+        Called with the fraction done and what is being done.
 
     Returns
     -------
@@ -78,18 +92,8 @@ def simulate(config: SimulationConfig, *, progress: Progress | None = None) -> S
         name = f"m={config.concepts} d={dim} {law}"
         tell = part(progress, k / len(cells), (k + 1) / len(cells))
         worlds = [_world(config, law, seed) for seed in _seeds(config)]
-        trajectory = fit_many(
-            worlds,
-            seeds=_seeds(config),
-            dim=dim,
-            predictor=config.predictor,
-            optimizer=config.optimizer,
-            step_size=config.step_size,
-            steps=config.steps,
-            initial_scale=config.initial_scale,
-            n_snapshots=config.snapshots,
-            progress=lambda fraction, tell=tell, name=name: tell(0.8 * fraction, f"{name}: training"),
-        )
+        train = part(tell, 0.0, 0.8)
+        trajectory = _train(config, worlds, law, dim, workspace, lambda x, t=train, n=name: t(x, f"{n}: training"))
         for s, world in enumerate(worlds):
             tell(0.8 + 0.2 * s / len(worlds), f"{name}: measuring")
             rows += emergence_rows(trajectory, s, world, name)
@@ -106,6 +110,39 @@ def simulate(config: SimulationConfig, *, progress: Progress | None = None) -> S
         measurements=Measurements.concat([Measurements.from_rows(rows), *tables]),
         details=details,
     )
+
+
+def _train(
+    config: SimulationConfig,
+    worlds: list[World],
+    law: str,
+    dim: int,
+    workspace: Path | None,
+    progress: Callable[[float], None],
+) -> Trajectory:
+    """Training of one cell, from the workspace if it is there, or the rest of it."""
+    cell = config.model_dump(mode="json", exclude={"laws", "dims"}) | {"law": law, "dim": dim, "version": __version__}
+    name = hashlib.sha256(json.dumps(cell, sort_keys=True).encode()).hexdigest()[:16]
+    trained = None if workspace is None else workspace / f"{name}.safetensors"
+    if trained is not None and trained.is_file():
+        return Trajectory.load(trained)
+    trajectory = fit_many(
+        worlds,
+        seeds=_seeds(config),
+        dim=dim,
+        predictor=config.predictor,
+        optimizer=config.optimizer,
+        step_size=config.step_size,
+        steps=config.steps,
+        initial_scale=config.initial_scale,
+        n_snapshots=config.snapshots,
+        checkpoint=None if workspace is None else workspace / name,
+        progress=progress,
+    )
+    if trained is not None:
+        trained.parent.mkdir(parents=True, exist_ok=True)
+        trajectory.save(trained)
+    return trajectory
 
 
 def _seeds(config: SimulationConfig) -> list[int]:
@@ -125,10 +162,11 @@ def _world(config: SimulationConfig, law: str, seed: int) -> World:
 
 def _summary(trajectory: Trajectory) -> dict[str, Any]:
     excess = trajectory.excess[:, -1]
+    median = float(np.median(np.where(np.isnan(excess), np.inf, excess)))  # a seed that diverged is one far above
     return {
         "converged": int(np.sum(trajectory.converged)),
         "seeds": len(trajectory.seeds),
-        "median_excess": float(np.nanmedian(excess)),
+        "median_excess": median if np.isfinite(median) else None,
         "status": {status: trajectory.status.count(status) for status in sorted(set(trajectory.status))},
         "settings": dict(trajectory.settings),
     }
@@ -141,6 +179,8 @@ def _adjacent(world: World) -> list[list[str]]:
 
 def _limit(m: int, law: str) -> float | None:
     """Parallelism that free tables of full width go to, for the laws whose limit is known."""
+    from linrep.theory.wide_limit import wide_limit_parallelism  # here, as below
+
     parsed = ContextLaw.parse(law)
     if m < 2 or parsed.kind not in {"complete", "at-most"}:
         return None
@@ -149,6 +189,8 @@ def _limit(m: int, law: str) -> float | None:
 
 def _final(trajectory: Trajectory, s: int, world: World, source: str) -> Measurements:
     """The same measurement as of a real model, on the trained predictor of one seed."""
+    from linrep.geometry.measure import measure  # here: training needs none of the statistics it takes .5 s to import
+
     trained = trajectory.representations(s)
     products: Sequence[str] = ("euclidean", "causal")
     measured = measure(
