@@ -12,6 +12,7 @@ from linrep.report.findings import number
 from linrep.report.theme import Figure
 from linrep.runs.store import Run
 from linrep.studies.origins_cells import FAMILIES
+from linrep.theory.predictions import PREDICTIONS
 
 _VERDICT_ORDER = ("disagree", "agree", "assumptions not met")
 
@@ -40,15 +41,20 @@ def origins_content(run: Run) -> dict[str, Any]:
         "families": shown,
         "emergence": curves,
         "path": path,
-        "frozen": _rows(run.table("frozen")),
+        "frozen": _frozen(run.table("frozen")),
         "predictions": _predictions(run.table("predictions")),
         "cells": _cell_rows(table, summary),
         "products": [],
     }
 
 
-def _rows(table: pl.DataFrame | None) -> list[dict[str, Any]]:
-    return [] if table is None else table.to_dicts()
+def _frozen(table: pl.DataFrame | None) -> dict[str, Any] | None:
+    """Medians over the seeds of each case of fixed embeddings, and the single seeds."""
+    if table is None:
+        return None
+    numbers = [c for c, kind in table.schema.items() if kind.is_numeric() and c != "seed"]
+    cases = table.group_by("case", maintain_order=True).agg(pl.len().alias("seeds"), pl.col(numbers).median())
+    return {"cases": cases.to_dicts(), "seeds": table.to_dicts()}
 
 
 def _phase(table: pl.DataFrame, limits: Mapping[str, float]) -> Figure | None:
@@ -133,7 +139,8 @@ def _predictions(table: pl.DataFrame | None) -> list[dict[str, Any]]:
                 "unmet": [row for row in own if row["verdict"] == "assumptions not met"],
             }
         )
-    return groups
+    order = list(PREDICTIONS)
+    return sorted(groups, key=lambda group: order.index(group["name"]))
 
 
 def _measured(row: dict[str, Any]) -> str:

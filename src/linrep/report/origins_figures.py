@@ -17,7 +17,7 @@ METRICS = {
     ("orthogonality", "not adjacent"): "Mean |cos|, not adjacent",
 }
 _SHADE = alt.Scale(domain=[0, 0.5, 1], range=["@minus1", "@zero", "@plus2"], clamp=True)
-_SERIES = ["@accent", "@other", "@null", "@ink"]
+_SERIES = ["@accent", "@other", "@ink", "@plus1", "@minus2"]
 
 
 def phase_diagram(cells: pl.DataFrame, limits: Mapping[str, float], title: str) -> Figure:
@@ -40,7 +40,7 @@ def phase_diagram(cells: pl.DataFrame, limits: Mapping[str, float], title: str) 
                   for law in laws if law in limits for family in families if family == "table"]  # fmt: skip
     rows = pl.concat([rows, pl.DataFrame(limit_rows, schema=rows.schema, orient="row")])
     order = [*dims, "limit"] if limit_rows else dims
-    base = alt.Chart(inline(rows)).encode(
+    base = alt.Chart().encode(  # without data: layers with their own would not be faceted
         x=alt.X("width:O", sort=order, axis=alt.Axis(title=None, labelAngle=-35, orient="top")),
         y=alt.Y("contexts:N", sort=[law_words(law) for law in laws], axis=alt.Axis(title=None, labelLimit=220)),
     )
@@ -91,9 +91,9 @@ def family_figure(letter: str, rows: pl.DataFrame, labels: Sequence[str], series
     colors = [*_SERIES[: len(series)], *["@null"] * (len(kinds) - len(series))]
     shapes = [
         *["circle", "square", "diamond", "triangle-up"][: len(series)],
-        *["cross", "stroke"][: len(kinds) - len(series)],
+        *["cross", "triangle-down"][: len(kinds) - len(series)],
     ]
-    legend = alt.Legend(title=None, orient="top")
+    legend = alt.Legend(title=None, orient="top", columns=3, labelLimit=260)
     y = alt.Y("label:N", sort=list(labels), axis=alt.Axis(title=None, labelLimit=260, grid=True))
     x = alt.X("mean:Q", title=None, scale=alt.Scale(domain=_domain(data)), axis=alt.Axis(tickCount=5))
     color = alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=colors), legend=legend)
@@ -107,7 +107,8 @@ def family_figure(letter: str, rows: pl.DataFrame, labels: Sequence[str], series
     return Figure(
         name=f"family-{letter.lower()}",
         title=title,
-        caption="Mean over the seeds that converged, with its 95 % interval; crosses: the same seeds before training.",
+        caption="Mean over the seeds that converged, with its 95 % interval; crosses: the same seeds before "
+        "training; triangles: random directions.",
         alt_text=f"{', '.join(panels)} for {len(labels)} cells. {title}",
         chart=alt.layer(bars, points, data=inline(data))
         .properties(width=240, height=max(90, 20 * len(labels)))
@@ -131,7 +132,7 @@ def limit_path(rows: pl.DataFrame, title: str) -> Figure:
         color=alt.Color("world:N", legend=alt.Legend(title=None, orient="top"), scale=alt.Scale(range=_SERIES)),
     )
     y = alt.Y("parallelism:Q", title="Parallelism", scale=alt.Scale(zero=False))
-    lines = base.mark_line(point=True).encode(
+    lines = base.mark_line().encode(
         y=y, tooltip=["world:N", "log10_penalty:Q", alt.Tooltip("parallelism:Q", format=".4f")]
     )
     limits = base.mark_line(strokeDash=[8, 3, 2, 3], opacity=0.8).encode(y=alt.Y("limit:Q"))

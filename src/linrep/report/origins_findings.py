@@ -50,8 +50,12 @@ def _graph(row: Row) -> str:
 
 
 def _values(row: Row) -> str:
+    return f"K = {row['values']}, {row['kind']}"
+
+
+def _law_and_width(row: Row) -> str:
     times = row["dim"] // (row["concepts"] * (row["values"] - 1))
-    return f"K = {row['values']}, {row['kind']}, d = {'' if times == 1 else times}m(K−1)"
+    return f"{_law(row)}, d = {'' if times == 1 else times}m(K−1)"
 
 
 VIEWS: dict[str, View] = {
@@ -64,7 +68,7 @@ VIEWS: dict[str, View] = {
               lambda r: r["law"] in ("complete", "at-most-2") and r["dim"] == 2 * r["concepts"]),
     "G": View("Which optimiser, from which initial scale",
               lambda r: f"{r['optimizer'].replace('_', ' ')}, scale {r['initial_scale']:g}", _law),
-    "H": View("How many values a concept has", _values, _law),
+    "H": View("How many values a concept has", _values, _law_and_width),
 }  # fmt: skip
 
 

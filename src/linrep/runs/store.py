@@ -157,9 +157,11 @@ class RunWriter:
         self._write(MEASUREMENTS_FILE, parquet_bytes(table))
 
     def table(self, name: str, table: pl.DataFrame) -> None:
-        """Write a further table: ``dropped_pairs`` as CSV, any other as parquet."""
-        csv = name == "dropped_pairs"
-        self._write(_table_file(name), table.write_csv().encode() if csv else parquet_bytes(table))
+        """Write a further table: as parquet, which is read back, and as CSV, for other tools; ``dropped_pairs`` as CSV."""
+        file = _table_file(name)
+        if not file.endswith(".csv"):
+            self._write(file, parquet_bytes(table))
+        self._write(f"{name}.csv", table.write_csv().encode())
 
     def arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Write named arrays as one safetensors file."""

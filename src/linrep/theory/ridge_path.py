@@ -154,7 +154,8 @@ class _Problem:
                 row[y], row[first[x]] = lam[x], -lam[x]
                 rows.append(row.ravel())
         fixed = np.stack(rows) if rows else np.zeros((1, n))
-        _, singular, basis = np.linalg.svd(fixed, full_matrices=True)
+        # R has the right singular vectors of the tall matrix, whose left ones would fill memory.
+        _, singular, basis = np.linalg.svd(np.linalg.qr(fixed, mode="r"), full_matrices=True)
         n_bound = int((singular > 1e-10 * max(singular[0], 1e-300)).sum())
         basis = np.concatenate([basis[n_bound:], basis[:n_bound]])
         moves = np.einsum("nyi,xi->nxy", basis.reshape(n, p.shape[1], rank), lam)
