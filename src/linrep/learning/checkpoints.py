@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from linrep.errors import InvalidInputError, StorageError
-from linrep.worlds.world import World
+from linrep.worlds.sentences import AnyWorld, SentenceWorld
 
 _SECONDS = 20.0  # between two files of a block
 _FINGERPRINT = "fingerprint.json"
@@ -30,14 +30,16 @@ S = TypeVar("S")
 
 
 def fingerprint(
-    worlds: Sequence[World], seeds: Sequence[int], settings: Any, arrays: Sequence[np.ndarray | None]
+    worlds: Sequence[AnyWorld], seeds: Sequence[int], settings: Any, arrays: Sequence[np.ndarray | None]
 ) -> str:
     """Hash of the worlds, seeds, settings and given initial values of a training."""
     digest = hashlib.sha256()
     described = asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else settings
     digest.update(json.dumps([described, list(map(int, seeds)), jax.__version__], sort_keys=True).encode())
     for world in {id(w): w for w in worlds}.values():
-        for part in (world.p_context, world.context_concepts, world.p_token()):
+        # Sentences with the same concepts may be written in different ways.
+        read = [world.sequences] if isinstance(world, SentenceWorld) else []
+        for part in (world.p_context, world.context_concepts, world.p_token(), *read):
             digest.update(np.ascontiguousarray(part).tobytes())
     for given in arrays:
         digest.update(b"-" if given is None else np.ascontiguousarray(given).tobytes())

@@ -1,9 +1,9 @@
 """The engine of training: one seed written without a seed axis, vmapped over a block of seeds.
 
-The size of a block depends on the shape of the world only, never on how many seeds or cores there are, so that
-every call runs the same compiled program and a seed has the same numbers, to the last bit, whoever its neighbours
-are. Blocks run side by side in threads, because XLA runs these small programs on one core. This file must not
-change JAX's configuration, and does not check what the caller asks for.
+The size of a block depends on the shape of the world and the predictor only, never on how many seeds or cores there
+are, so that every call runs the same compiled program and a seed has the same numbers, to the last bit, whoever its
+neighbours are. Blocks run side by side in threads, because XLA runs these small programs on one core. This file must
+not change JAX's configuration, and does not check what the caller asks for.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Int64
 
+from linrep.learning.abstract import AbstractPredictor
 from linrep.learning.checkpoints import Checkpoints
 from linrep.learning.objectives import BlockTarget, Target, cross_entropy
 from linrep.learning.optimizers import OPTIMIZERS
-from linrep.learning.predictors import PREDICTORS, AbstractPredictor
-from linrep.worlds.world import World
+from linrep.learning.predictors import PREDICTORS
+from linrep.worlds.sentences import AnyWorld
 
 Precision = Literal["float32", "float64"]
 Frozen = Literal["embeddings", "unembeddings"]
@@ -128,12 +129,15 @@ def advance(
 
 
 def _only_free(updates: Any, frozen: Frozen | None) -> Any:
-    """Updates with those of the frozen side replaced by 0; every array but the token table belongs to the contexts."""
+    """Updates with those of the frozen side replaced by 0; every array but the token table belongs to the contexts.
+
+    The side is that of the predictor's own field: what is inside a network has names of its own.
+    """
     if frozen is None:
         return updates
 
     def free(path: tuple[Any, ...], update: Array) -> Array:
-        side = "unembeddings" if path[-1].name == "token_table" else "embeddings"
+        side = "unembeddings" if path[0].name == "token_table" else "embeddings"
         return jnp.zeros_like(update) if side == frozen else update
 
     return jax.tree_util.tree_map_with_path(free, updates)
@@ -160,7 +164,7 @@ def initial_states(
 
 
 def descend(
-    worlds: Sequence[World],
+    worlds: Sequence[AnyWorld],
     seeds: Int64[np.ndarray, "seed"],
     schedule: Int64[np.ndarray, "snapshot"],
     settings: Settings,
@@ -176,7 +180,7 @@ def descend(
         embeddings=np.empty((*shape, world.n_contexts, settings.dim), settings.precision),
         unembeddings=np.empty((*shape, world.n_tokens, settings.dim), settings.precision),
     )
-    size = block_size(world)
+    size = block_size(world, settings.predictor)
     blocks = [np.arange(start, min(start + size, len(seeds))) for start in range(0, len(seeds), size)]
     chunk = min(settings.steps // _FEWEST_CHUNKS, _CHUNK_LOGITS // (size * world.n_contexts * world.n_tokens))
     stops = np.union1d(schedule, np.arange(0, settings.steps, max(1, chunk)))
@@ -225,14 +229,20 @@ def descend(
     return result
 
 
-def block_size(world: World) -> int:
-    """Number of seeds that are trained together: a power of two that keeps the logits of a block in cache."""
+def block_size(world: AnyWorld, predictor: str = "table") -> int:
+    """Number of seeds that are trained together: a power of two that keeps the logits of a block in cache.
+
+    One for networks. They fill the cache alone, two together took 25 % more time a seed (m = 5), and a block is filled
+    up with copies.
+    """
+    if predictor not in ("table", "factored"):
+        return 1
     fitting = max(1, _BLOCK_LOGITS // (world.n_contexts * world.n_tokens))
     return min(_MOST_SEEDS, 2 ** (fitting.bit_length() - 1))
 
 
 def _start(
-    worlds: Sequence[World],
+    worlds: Sequence[AnyWorld],
     seeds: Int64[np.ndarray, "seed"],
     rows: Int64[np.ndarray, "row"],
     settings: Settings,
@@ -265,7 +275,7 @@ def _of_seed(value: float | tuple[float, ...], seed: int) -> float:
     return value[seed] if isinstance(value, tuple) else value
 
 
-def world_data(world: World, dtype: np.dtype, step_size: float = 1.0, *, in_blocks: bool = False) -> Data:
+def world_data(world: AnyWorld, dtype: np.dtype, step_size: float = 1.0, *, in_blocks: bool = False) -> Data:
     """The law of one world and what its contexts show to a predictor."""
     if in_blocks:
         target = BlockTarget.of(world.p_context, world.p_token_given_context_blocks(), world.n_tokens, dtype)

@@ -18,15 +18,16 @@ from jaxtyping import Float, Int64
 from linrep.errors import InvalidInputError, UnknownNameError
 from linrep.learning.checkpoints import Checkpoints, fingerprint
 from linrep.learning.descent import Fixed, Frozen, Precision, Settings, descend
+from linrep.learning.networks import FLOATS_A_POSITION
 from linrep.learning.optimizers import OPTIMIZERS, STEP_SIZES
 from linrep.learning.predictors import PREDICTORS
 from linrep.learning.trajectory import Trajectory
 from linrep.worlds.checks import check_memory
-from linrep.worlds.world import World
+from linrep.worlds.sentences import AnyWorld, SentenceWorld
 
 
 def fit(
-    world: World,
+    world: AnyWorld,
     *,
     dim: int,
     predictor: str = "table",
@@ -72,7 +73,7 @@ def fit(
 
 
 def fit_many(
-    worlds: World | Sequence[World],
+    worlds: AnyWorld | Sequence[AnyWorld],
     *,
     seeds: Sequence[int],
     dim: int,
@@ -94,13 +95,15 @@ def fit_many(
     Parameters
     ----------
     worlds
-        One world for all seeds, or one a seed, all with the same numbers of contexts, tokens and concepts.
+        One world for all seeds, or one a seed, all with the same numbers of contexts, tokens and concepts. The
+        contexts of a `SentenceWorld` are its sentences.
     seeds
         Seeds of the initial values (not of the worlds), whole numbers of at least 0.
     dim
         Width d of λ and γ.
     predictor
-        Name in `PREDICTORS`: ``table`` or ``factored``.
+        Name in `PREDICTORS`: ``table``, ``factored``, ``mlp``, ``transformer`` (reads sentences only) or
+        ``transformer-tied`` (reads sentences that mention tokens).
     optimizer
         Name in `OPTIMIZERS`: ``gradient_descent``, ``momentum`` (0.9), ``adam`` or ``adamw``.
     step_size
@@ -111,15 +114,18 @@ def fit_many(
         Number of updates.
     initial_scale
         Standard deviation of the Gaussian initial values, one for all seeds or one a seed; small, because where descent
-        ends depends on it (LOG.md).
+        ends depends on it (LOG.md). Of networks it is that of γ and, about, of λ: the hidden maps start at 1/√fan-in
+        whatever it is, so that small values do not silence them.
     n_snapshots
         Number of snapshots, see `log_schedule`.
     precision
         Float type of the training; ``float64`` needs JAX's 64-bit mode, which is never switched on here.
     frozen
-        Side that keeps its initial values: ``embeddings`` or ``unembeddings``. The loss is convex in the other.
+        Side that keeps its initial values: ``embeddings`` or ``unembeddings``. The loss is convex in the other where
+        that is a table. A tied predictor has no two sides.
     initial_embeddings, initial_unembeddings
-        Initial values instead of random ones, for all seeds or with a seed axis; λ only for the table predictor.
+        Initial values instead of random ones, for all seeds or with a seed axis; λ only for the table predictor,
+        γ not for tied ones.
     checkpoint
         Folder in which the state of training is kept now and then, and whenever it is interrupted. The same call goes
         on from there, to the same numbers in every bit; it is emptied when training is done.
@@ -157,6 +163,7 @@ def fit_many(
     _check(settings, len(numbers))
     each = _one_world_a_seed(worlds, len(numbers))
     schedule = log_schedule(settings.steps, settings.n_snapshots)
+    _check_predictor(each, settings)
     _check_sizes(each, settings, len(schedule))
     fixed = Fixed(
         _given("initial_embeddings", initial_embeddings, (len(numbers), each[0].n_contexts, settings.dim)),
@@ -164,6 +171,8 @@ def fit_many(
     )
     if fixed.embeddings is not None and predictor != "table":
         raise InvalidInputError(f"initial_embeddings are for the table predictor, not {predictor!r}")
+    if fixed.unembeddings is not None and predictor == "transformer-tied":
+        raise InvalidInputError("initial_unembeddings are not for 'transformer-tied': its γ are words it reads as well")
     kept = None if checkpoint is None else Checkpoints(checkpoint, fingerprint(each, numbers.tolist(), settings, fixed))
     snapshots = descend(each, numbers, schedule, settings, fixed=fixed, checkpoints=kept, progress=progress)
     if kept is not None:
@@ -245,8 +254,8 @@ def _checked_seeds(seeds: Sequence[int]) -> Int64[np.ndarray, "seed"]:
     return np.array([int(seed) for seed in seeds], dtype=np.int64)
 
 
-def _one_world_a_seed(worlds: World | Sequence[World], n_seeds: int) -> list[World]:
-    if isinstance(worlds, World):
+def _one_world_a_seed(worlds: AnyWorld | Sequence[AnyWorld], n_seeds: int) -> list[AnyWorld]:
+    if isinstance(worlds, AnyWorld):
         return [worlds] * n_seeds
     if len(worlds) != n_seeds:
         raise InvalidInputError(f"{len(worlds)} worlds for {n_seeds} seeds: give one world, or one a seed")
@@ -257,13 +266,43 @@ def _one_world_a_seed(worlds: World | Sequence[World], n_seeds: int) -> list[Wor
             f"worlds of different shapes: {a} has (values of the concepts, contexts, tokens) = {first} but {b} has "
             f"{second}; train them in separate calls"
         )
+    reads = {(w.length, len(w.words)) if isinstance(w, SentenceWorld) else None: w.name for w in worlds}
+    if len(reads) > 1:
+        a, b, *_ = reads.values()
+        raise InvalidInputError(f"contexts of {a} and {b} do not read alike; train them in separate calls")
     return list(worlds)
 
 
-def _check_sizes(worlds: Sequence[World], settings: Settings, n_snapshots: int) -> None:
+def _check_predictor(worlds: Sequence[AnyWorld], settings: Settings) -> None:
+    name = settings.predictor
+    if name == "transformer-tied" and settings.frozen:
+        raise InvalidInputError(
+            f"{settings.frozen} cannot be frozen for 'transformer-tied': it reads and predicts with one table; take "
+            "'transformer'"
+        )
+    for world in worlds if name.startswith("transformer") else ():
+        if not isinstance(world, SentenceWorld):
+            raise InvalidInputError(
+                f"{name!r} reads sentences, not the contexts of {world.name}: give SentenceWorld(world)"
+            )
+        if name == "transformer-tied" and not world.mentions:
+            raise InvalidInputError(
+                f"'transformer-tied' needs sentences that mention tokens, or nothing is tied, and {world.name} has "
+                "none: give SentenceWorld(world, mentions=1)"
+            )
+
+
+def _check_sizes(worlds: Sequence[AnyWorld], settings: Settings, n_snapshots: int) -> None:
     world, n_seeds, width = worlds[0], len(worlds), np.dtype(settings.precision).itemsize
     check_memory(
         f"λ of {n_seeds} seeds at {n_snapshots} snapshots",
         width * n_seeds * n_snapshots * world.n_contexts * settings.dim,
         "take fewer snapshots, or train fewer seeds in one call",
     )
+    if settings.predictor.startswith("transformer") and isinstance(world, SentenceWorld):
+        n = world.n_contexts
+        check_memory(
+            f"a step of the transformer on {n} sentences of length {world.length}",
+            width * n * world.length * FLOATS_A_POSITION,
+            "use fewer renderings, concepts or contexts",
+        )

@@ -17,7 +17,7 @@ from linrep.geometry.interchange import balancedness
 from linrep.geometry.pairs import ConceptPairs
 from linrep.learning.trajectory import Trajectory
 from linrep.theory import oracles
-from linrep.worlds.world import World
+from linrep.worlds.sentences import AnyWorld
 
 _UNITS = {
     "excess_loss": "nats", "orthogonality": "mean |cosine|", "log_odds_residual": "nats", "share_in_span": "share",
@@ -34,7 +34,7 @@ Curves = dict[tuple[str, str], tuple[Float[np.ndarray, "snapshot"], Float[np.nda
 
 
 def emergence_rows(
-    trajectory: Trajectory, s: int, world: World, source: str, *, theory: Literal["none", "end", "always"] = "none"
+    trajectory: Trajectory, s: int, world: AnyWorld, source: str, *, theory: Literal["none", "end", "always"] = "none"
 ) -> list[dict[str, Any]]:
     """Rows of one seed over its snapshots, each with its value before training (step 0) as null.
 
@@ -85,7 +85,7 @@ def _finite(value: float) -> float | None:
 def _theory(
     gamma: Float[np.ndarray, "snapshot token dim"],
     lam: Float[np.ndarray, "snapshot context dim"],
-    world: World,
+    world: AnyWorld,
     trajectory: Trajectory,
     snapshots: Int[np.ndarray, "chosen"],
 ) -> Curves:
@@ -108,7 +108,7 @@ def _theory(
 
 
 def _geometry(
-    gamma: Float[np.ndarray, "snapshot token dim"], lam: Float[np.ndarray, "snapshot context dim"], world: World
+    gamma: Float[np.ndarray, "snapshot token dim"], lam: Float[np.ndarray, "snapshot context dim"], world: AnyWorld
 ) -> Curves:
     """Parallelism, alignment and orthogonality by (metric, split), means over concepts."""
     deltas = _differences(gamma, world.token_pairs())
@@ -133,7 +133,7 @@ def _differences(rows: Float[np.ndarray, "snapshot row dim"], pairs: ConceptPair
     return [rows[:, of[:, 1]].astype(np.float64) - rows[:, of[:, 0]] for of in ends]
 
 
-def _other_concepts(world: World) -> tuple[Bool[np.ndarray, "pair pair"], Bool[np.ndarray, "pair pair"]]:
+def _other_concepts(world: AnyWorld) -> tuple[Bool[np.ndarray, "pair pair"], Bool[np.ndarray, "pair pair"]]:
     """Which pair lists belong to different concepts, and which of these to concepts that are not adjacent.
 
     A concept with more than two values has a list for each step a→b, named ``C1:0→1``.

@@ -10,7 +10,6 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import polars as pl
 from pydantic import Field
@@ -20,7 +19,7 @@ from linrep.geometry.measurements import Measurements
 from linrep.learning.training import fit_many
 from linrep.studies.emergence import emergence_rows
 from linrep.studies.frozen import frozen_cases
-from linrep.studies.origins_cells import FAMILIES, QUICK_SEEDS, SEEDS, Cell, Planned, plan, step_size
+from linrep.studies.origins_cells import FAMILIES, QUICK_SEEDS, SEEDS, Cell, Family, Planned, plan, step_size
 from linrep.studies.origins_summary import cell_table, summarise
 from linrep.studies.origins_verdicts import cell_comparisons, limit_paths
 from linrep.studies.recipes import make_world
@@ -30,8 +29,8 @@ from linrep.theory.wide_limit import wide_limit_parallelism
 from linrep.worlds.contexts import ContextLaw
 
 _CURVE_SNAPSHOTS, _SNAPSHOTS = 40, 8
-
-Family = Literal["A", "B", "C", "D", "E", "F", "G", "H", "I", "J"]
+# (predictor, on sentences) -> CPU time of a step against that of tables, roughly (m = 5).
+_NETWORK_COST = {("mlp", False): 8, ("mlp", True): 16, ("transformer", True): 160}
 
 
 class OriginsConfig(StudyConfig):
@@ -101,9 +100,10 @@ def _limit(m: int, law: ContextLaw) -> float | None:
 
 
 def _cost(p: Planned) -> float:
-    """Logits a full-batch training computes, for the progress bar."""
+    """Logits a full-batch training computes, for the progress bar; a step of a network costs as much as many."""
     values = p.cell.values
-    return p.seeds * p.cell.steps * (values + 1.0) ** p.cell.concepts * values**p.cell.concepts + 1e9
+    network = _NETWORK_COST.get((p.cell.predictor, p.cell.sentences), 1)
+    return network * p.seeds * p.cell.steps * (values + 1.0) ** p.cell.concepts * values**p.cell.concepts + 1e9
 
 
 def _cell(p: Planned, config: OriginsConfig, workspace: Path | None, progress: Progress) -> Measurements:

@@ -8,17 +8,23 @@ from linrep.worlds.categorical import CategoricalGraph
 from linrep.worlds.contexts import ContextLaw
 from linrep.worlds.graph import ConceptGraph, Graph
 from linrep.worlds.markov_field import MarkovField
+from linrep.worlds.sentences import AnyWorld, SentenceWorld
 from linrep.worlds.vocabulary import Vocabulary
 from linrep.worlds.world import World
 
 _MOST_TRIES = 100
 
 
-def make_world(cell: Cell, seed: int) -> World:
-    """Random world of a cell; the seed draws the graph, its tables and the missing tokens.
+def make_world(cell: Cell, seed: int) -> AnyWorld:
+    """Random world of a cell; the seed draws the graph, its tables, the missing tokens and the sentences.
 
     Tokens that are missing are drawn again (from the seed) until every context has one that agrees with it.
     """
+    world = _world(cell, seed)
+    return SentenceWorld(world, seed=seed) if cell.sentences else world
+
+
+def _world(cell: Cell, seed: int) -> World:
     graph, law = _graph(cell, seed), ContextLaw.parse(cell.law)
     if not cell.missing:
         return World(graph, law)

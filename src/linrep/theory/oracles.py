@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Float64
 
 from linrep.geometry import metrics
 from linrep.geometry.interchange import Interchange, interchange, log_odds_residual, share_in_span
-from linrep.worlds.world import World
+from linrep.worlds.sentences import AnyWorld
 
 _INTERCHANGES = 200  # of each concept
 
@@ -37,7 +37,7 @@ def max_margin_is_dual(directions: Float[np.ndarray, "concept dim"]) -> Bool[np.
 
 
 def projected_parallelism(
-    world: World, embeddings: Float[np.ndarray, "context dim"], differences_of: Float[np.ndarray, "token dim"]
+    world: AnyWorld, embeddings: Float[np.ndarray, "context dim"], differences_of: Float[np.ndarray, "token dim"]
 ) -> float:
     """Mean cosine of the projections of Δ_{c,i} and Δ_{c',i} on the contexts that speak of both (P1), in [−1, 1].
 
@@ -67,7 +67,7 @@ def projected_parallelism(
 
 
 def log_odds_match(
-    world: World, embeddings: Float[np.ndarray, "context dim"], unembeddings: Float[np.ndarray, "token dim"]
+    world: AnyWorld, embeddings: Float[np.ndarray, "context dim"], unembeddings: Float[np.ndarray, "token dim"]
 ) -> tuple[float, float]:
     """Log-odds residual in nats (root mean square over concepts) and mean share of Δ in the span of the contexts."""
     pairs, odds = world.token_pairs(), world.token_pair_log_odds()
@@ -87,7 +87,7 @@ def log_odds_match(
 
 
 def interchanges(
-    world: World,
+    world: AnyWorld,
     embeddings: Float[np.ndarray, "context dim"],
     unembeddings: Float[np.ndarray, "token dim"],
     *,

@@ -11,6 +11,7 @@ from linrep.worlds.contexts import ContextLaw
 from linrep.worlds.graph import ConceptGraph
 from linrep.worlds.world import World
 
+TABLES = ("table", "factored")  # of the networks see test_networks.py
 WORLD = World(ConceptGraph.chain(4), ContextLaw.complete())
 FEATURES = world_data(WORLD, np.dtype("float32")).context_features
 
@@ -25,14 +26,14 @@ def test_the_features_are_one_hots_of_0_1_and_unknown():
             assert one_hot.tolist() == [value == 0, value == 1, value == -1]
 
 
-@pytest.mark.parametrize("name", PREDICTORS)
+@pytest.mark.parametrize("name", TABLES)
 def test_shapes(name):
     predictor = make(name)
     assert predictor.embeddings(FEATURES).shape == (81, 30)
     assert predictor.unembeddings().shape == (16, 30)
 
 
-@pytest.mark.parametrize("name", PREDICTORS)
+@pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("scale", [0.01, 2.0])
 def test_initial_values_are_gaussian_of_the_scale_given(name, scale):
     """Mean 0 and standard deviation `scale`, within five standard errors, for every trained array."""
@@ -41,7 +42,7 @@ def test_initial_values_are_gaussian_of_the_scale_given(name, scale):
         assert abs(values.std() / scale - 1) < 5 / np.sqrt(2 * values.size)
 
 
-@pytest.mark.parametrize("name", PREDICTORS)
+@pytest.mark.parametrize("name", TABLES)
 def test_the_seed_decides_the_initial_values(name):
     one, same, other = make(name, seed=1), make(name, seed=1), make(name, seed=2)
     for a, b, c in zip(*map(jax.tree.leaves, (one, same, other)), strict=True):
