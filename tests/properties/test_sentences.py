@@ -145,7 +145,7 @@ def test_features_are_one_hots_of_the_words(drawn, rendering):
 
 
 def test_renderings_of_one_context_differ():
-    """At the defaults, m = 5: two known concepts alone give 2 · 3! · 4 · 4 layouts or more, so few coincide."""
+    """At the defaults two known concepts have 3! orders, 4 fillers and 2² paraphrases, 96 layouts: few coincide."""
     s = SentenceWorld(World(ConceptGraph.random(5, 0.5, seed=0), ContextLaw.complete()))
     same = (s.sequences[::2] == s.sequences[1::2]).all(axis=1)
     assert same.mean() < 0.05

@@ -232,8 +232,7 @@ def descend(
 def block_size(world: AnyWorld, predictor: str = "table") -> int:
     """Number of seeds that are trained together: a power of two that keeps the logits of a block in cache.
 
-    One for networks. They fill the cache alone, two together took 25 % more time a seed (m = 5), and a block is filled
-    up with copies.
+    One for networks: two together took 24 to 31 % more time a seed (m = 5), and a block is filled up with copies.
     """
     if predictor not in ("table", "factored"):
         return 1

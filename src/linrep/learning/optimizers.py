@@ -19,8 +19,8 @@ OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {
 
 # (optimiser, predictor) -> default step size. A symbol of the factored predictor collects the gradient of a third
 # of all contexts where a row of the table has one context's: at 5.0 it diverges, at 2.0 it oscillates (m = 3..7).
-# Momentum 0.9 multiplies the length of a step by ten. Networks: with descent 0.5 is faster but 1.0 breaks seeds of the
-# MLP; 0.01 with Adam is faster but nearer to bouncing (m = 5).
+# Momentum 0.9 multiplies the length of a step by ten. Networks: descent at 0.5 is faster, but at 1.0 one of two MLPs
+# ended as NaN; Adam at 0.01 was faster too (m = 5).
 STEP_SIZES: dict[tuple[str, str], float] = {
     ("gradient_descent", "table"): 5.0,
     ("gradient_descent", "factored"): 0.5,
