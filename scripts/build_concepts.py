@@ -29,12 +29,14 @@ VERB_FORMS = {
     "Ving–3pSg": ("VBG", "VBZ"), "Ving–Ved": ("VBG", "VBD"), "3pSg–Ved": ("VBZ", "VBD"),
 }  # fmt: skip
 LANGUAGES = {"English": "en", "French": "fr", "German": "de", "Spanish": "es"}  # in the columns' order
+FURTHER = ("English–German", "English–Spanish")  # built in, loaded by name only
 MAY_REPEAT = {"thing–color"}  # words that stand in several pairs of one concept
 # A frequent word is at least three times as frequent as its infrequent partner: 0.5 on the Zipf scale.
 MIN_ZIPF_GAP = 0.5
 
 Pairs = list[tuple[str, str]]
 Entry = tuple[str, str, str, Pairs]  # family, source, how it was made, pairs
+Record = dict[str, str | list[str]]  # one line of a JSONL file
 
 
 def read_toml(name: str) -> dict:
@@ -125,7 +127,7 @@ def languages(used: set[str]) -> dict[str, Entry]:
         "such as French main, are left out"
     )
     entries = {}
-    for name in list_concepts():
+    for name in (*list_concepts(), *FURTHER):
         first, _, second = name.partition("–")
         if not {first, second} <= LANGUAGES.keys():
             continue
@@ -164,15 +166,15 @@ def all_concepts() -> dict[str, Entry]:
     entries |= verb_forms(words, used())
     entries |= languages(used())
     check(entries)
-    return {name: entries[name] for name in list_concepts()}
+    return {name: entries[name] for name in (*list_concepts(), *FURTHER)}
 
 
 def check(entries: dict[str, Entry]) -> None:
     """Stop on a list that breaks the rules; print the words that stand in two families."""
     from wordfreq import zipf_frequency
 
-    if set(entries) != set(list_concepts()):
-        sys.exit(f"not the built in concepts: {set(entries) ^ set(list_concepts())}")
+    if wrong := set(entries) ^ {*list_concepts(), *FURTHER}:
+        sys.exit(f"not the built in concepts: {wrong}")
     families: dict[str, set[str]] = defaultdict(set)
     for name, (family, _, _, pairs) in entries.items():
         repeated = [w for w, n in Counter(w for p in pairs for w in p).items() if n > 1]
@@ -188,28 +190,82 @@ def check(entries: dict[str, Entry]) -> None:
             print(f"in {len(fs)} families: {w} ({', '.join(sorted(fs))})", file=sys.stderr)
 
 
-def context_records(name: str, source: dict) -> list[dict[str, str]]:
-    """Header and pairs of one context set; each template takes its own stretch of every lexicon."""
-    spec, lexicons = source["sets"][name], source["lexicons"]
-    records = [
-        {
-            "name": name,
-            "unembedding_concept": spec["unembedding_concept"],
-            "source": "written for linrep: templates and lexicons in scripts/concept_sources/contexts.toml",
-            "licence": LICENCE,
-        }
-    ]
+def context_records(name: str) -> list[Record]:
+    """Header and pairs of one context set, from the source that holds it."""
+    contexts, translations = read_toml("contexts.toml"), read_toml("translations.toml")
+    if name == "winograd":
+        return [context_header(name, "winograd.toml"), *minimal_pairs(read_toml("winograd.toml"))]
+    if name in translations["sets"]["names"]:
+        header = context_header(name, "translations.toml", unembedding_concept=name)
+        return [header, *translated_pairs(name, translations)]
+    header = context_header(name, "contexts.toml", unembedding_concept=contexts["sets"][name]["unembedding_concept"])
+    return [header, *marked_pairs(contexts["sets"][name], contexts["lexicons"])]
+
+
+def context_header(name: str, file: str, **more: str) -> Record:
+    source = f"written for linrep: templates and lexicons in scripts/concept_sources/{file}"
+    return {"name": name, **more, "source": source, "licence": LICENCE}
+
+
+def dealt(lexicon: list, t: int, k: int, n: int, shift: int = 0):
+    """Word of pair k of template t, n pairs a template: each template takes its own stretch of every lexicon.
+
+    Lexicons are at least n long, so the pairs of a template differ.
+    """
+    return lexicon[(n * t + k + shift) % len(lexicon)]
+
+
+def sides(text: str) -> tuple[str, str]:
+    """The negative and the positive text of one with marks ``[negative|positive]``."""
+    negative, positive = (re.sub(r"\[([^|\]]*)\|([^|\]]*)\]", rf"\{side}", text) for side in (1, 2))
+    return negative, positive
+
+
+def marked_pairs(spec: dict, lexicons: dict) -> list[Record]:
+    records = []
     n = spec["pairs_per_template"]
     for t, template in enumerate(spec["templates"]):
-        slots = re.findall(r"\{(\w+)\}", template)
         for k in range(n):
             text = template
-            for s, slot in enumerate(slots):
-                words = lexicons[slot]
-                # Lexicons are longer than n, so the pairs of a template differ; the shift by slot mixes the slots.
-                text = text.replace(f"{{{slot}}}", words[(n * t + k + s * t) % len(words)], 1)
-            negative, positive = (re.sub(r"\[([^|\]]*)\|([^|\]]*)\]", rf"\{side}", text) for side in (1, 2))
+            for s, slot in enumerate(re.findall(r"\{(\w+)\}", template)):
+                # The shift by slot mixes the slots.
+                text = text.replace(f"{{{slot}}}", dealt(lexicons[slot], t, k, n, s * t), 1)
+            negative, positive = sides(text)
             records.append({"negative": negative, "positive": positive, "template": template})
+    return records
+
+
+def translated_pairs(name: str, source: dict) -> list[Record]:
+    languages = name.split("–")
+    records = []
+    n = source["sets"]["pairs_per_template"]
+    for t, template in enumerate(source["templates"]):
+        for k in range(n):
+            texts = [template[language] for language in languages]
+            for slot in re.findall(r"\{(\w+)\}", texts[0]):
+                words = dealt(source["lexicons"][slot], t, k, n)
+                texts = [
+                    text.replace(f"{{{slot}}}", words[list(LANGUAGES).index(language)])
+                    for text, language in zip(texts, languages, strict=True)
+                ]
+            negative, positive = (text[0].upper() + text[1:] for text in texts)
+            records.append({"negative": negative, "positive": positive, "template": template["English"]})
+    return records
+
+
+def minimal_pairs(source: dict) -> list[Record]:
+    """Pairs with continuations: {a} is right after the negative text, {b} after the positive one."""
+    records = []
+    n = source["pairs_per_template"]
+    for t, template in enumerate(source["templates"]):
+        first, second = (source["lexicons"][lexicon] for lexicon in template["lexicons"])
+        # Of one lexicon, another shift in each template makes other couples and never a word with itself.
+        shift = 1 + t % (len(first) - 1) if first is second else 0
+        for k in range(n):
+            a, b = dealt(first, t, k, n), dealt(second, t, k, n, shift)
+            negative, positive = sides(template["text"].replace("{a}", a).replace("{b}", b))
+            pair: Record = {"negative": negative, "positive": positive, "template": template["text"]}
+            records.append(pair | {"continuations": [a, b]})
     return records
 
 
@@ -219,9 +275,8 @@ def all_files() -> dict[Path, str]:
         header = {"name": name, "family": family, "source": source, "licence": LICENCE, "made": made}
         lines = [f"# {key}: {value}" for key, value in header.items()] + ["\t".join(p) for p in pairs]
         files[DATA / "pairs" / f"{file_stem(name)}.tsv"] = "\n".join(lines) + "\n"
-    source = read_toml("contexts.toml")
     for name in list_contexts():
-        lines = [json.dumps(record, ensure_ascii=False) for record in context_records(name, source)]
+        lines = [json.dumps(record, ensure_ascii=False) for record in context_records(name)]
         files[DATA / "contexts" / f"{file_stem(name)}.jsonl"] = "\n".join(lines) + "\n"
     return files
 

@@ -1,5 +1,6 @@
 """Conservation: every listed pair is measured or dropped with a reason, whatever the list and the vocabulary."""
 
+import json
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -7,9 +8,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linrep.concepts.formats import read_word_pairs
+from linrep.concepts.formats import read_context_pairs, read_word_pairs
 from linrep.concepts.lint import lint
-from linrep.concepts.load import ConceptSet, ContextPair, ContextSet, context_pairs, token_pairs
+from linrep.concepts.load import ConceptSet, ContextPair, ContextSet, context_pairs, continuation_rows, token_pairs
 
 words = st.sampled_from([f"{c}{i}" for c in "ab" for i in range(5)])
 pair_lists = st.lists(st.tuples(words, words), max_size=12)
@@ -84,3 +85,38 @@ def test_tsv_round_trip(pairs: list, newline: str, mark: bool):
         path.write_bytes(text.encode("utf-8-sig" if mark else "utf-8"))
         header, rows = read_word_pairs(path)
     assert header == {} and [(a, b) for a, b, _ in rows] == pairs
+
+
+continued = st.builds(ContextPair, texts, texts, st.sampled_from("st"), st.tuples(words, words))
+
+
+@given(st.lists(continued, max_size=10), vocabularies)
+def test_continuations_are_conserved_and_in_the_order_of_context_pairs(pairs: list, rows: dict):
+    context = ContextSet("w", tuple(pairs))
+    kept, found, dropped = continuation_rows(context, rows.get)
+    assert len(kept.pairs) + len(dropped) == len(pairs) and all(d.reason for d in dropped)
+    assert found.tolist() == [[rows[w] for w in p.continuations or ()] for p in kept.pairs]
+    assert all(a != b for a, b in found.tolist())
+    text, again = context_pairs([kept])
+    assert [(text[a], text[b]) for a, b in again.of("w").tolist()] == [(p.negative, p.positive) for p in kept.pairs]
+    # A pair is lost only for its texts or for a continuation that is no token of its own.
+    for pair in pairs:
+        a, b = (rows.get(w) for w in pair.continuations)
+        if pair.negative != pair.positive and a is not None and b is not None and a != b:
+            assert (pair.negative, pair.positive) in {(p.negative, p.positive) for p in kept.pairs}
+
+
+filled = st.text(min_size=1, max_size=8).filter(lambda t: bool(t.strip()))
+continuation = st.lists(word.filter(lambda w: len(w.split()) == 1), min_size=2, max_size=2, unique=True)
+
+
+@given(st.lists(st.tuples(filled, filled, st.text(max_size=4), continuation), min_size=2, max_size=5), st.booleans())
+def test_context_round_trip(pairs: list, right: bool):
+    keys = ("negative", "positive", "template", "continuations")
+    records = [dict(zip(keys if right else keys[:3], pair, strict=False)) for pair in pairs]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pairs.jsonl"
+        path.write_text("\n".join(json.dumps(r) for r in [{"name": "n"}, *records]), encoding="utf-8")
+        header, rows = read_context_pairs(path)
+    assert header == {"name": "n"}
+    assert rows == [(a, b, t, tuple(c) if right else None) for a, b, t, c in pairs]

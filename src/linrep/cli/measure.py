@@ -33,7 +33,7 @@ def measure(
 ) -> None:
     """Measure parallelism, heat map and alignment of concepts in a model, each against its nulls.
 
-    Without --pairs the 27 built-in concepts are measured; without --contexts the four built-in context sets, if
+    Without --pairs the 27 built-in concepts are measured; without --contexts all built-in context sets, if
     torch is installed. Example: linrep measure smollm2-135m --pairs male-female --pairs my_pairs.tsv --no-contexts
     """
     from linrep.runs.config import load_config

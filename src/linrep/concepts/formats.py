@@ -9,12 +9,17 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from linrep.errors import InvalidInputError
 
 Row = tuple[str, str, str]
 """A pair as it is read: negative, positive, and the template it comes from (empty for words)."""
+
+ContextRow = tuple[str, str, str, tuple[str, str] | None]
+"""A context pair as it is read: a `Row` and the right next words of its two texts, where the file gives them."""
+
+R = TypeVar("R", Row, ContextRow)
 
 _HEADER_KEYS = ("name", "family", "source", "licence", "unembedding_concept")
 _WORD_FIELDS = (("negative", "positive"), ("word0", "word1"))
@@ -46,20 +51,31 @@ def read_word_pairs(path: Path | Traversable) -> tuple[dict[str, str], list[Row]
     return header, _enough(path, rows)
 
 
-def read_context_pairs(path: Path | Traversable) -> tuple[dict[str, str], list[Row]]:
+def read_context_pairs(path: Path | Traversable) -> tuple[dict[str, str], list[ContextRow]]:
     """Header and context pairs of a JSONL file in any of the field names in use.
 
     ``negative``/``positive`` (and ``template``); ``word0``/``word1``/``contexts0``/``contexts1``, paired by
     position, the word pair being the template; ``prompt``/``negative_response``/``positive_response``, the text
     being prompt + response as written, and the prompt the template. A pair without a template is its own.
 
+    ``continuations: [negative, positive]`` may stand beside negative/positive and prompt: the word that is right
+    after the negative text and the one that is right after the positive text, without the space before them. All
+    pairs of a file have them or none.
+
     Raises
     ------
     InvalidInputError
-        As `read_word_pairs`, and on lists of contexts of unequal length.
+        As `read_word_pairs`, on lists of contexts of unequal length, and on continuations that are missing in some
+        pairs, equal, or not one word each.
     """
     header, records = _json_records(path, _lines(path))
-    rows = [row for number, record in records for row in _context_record(path, number, record)]
+    rows: list[ContextRow] = []
+    for number, record in records:
+        continuations = _continuations(path, number, record)
+        if rows and (rows[0][3] is None) != (continuations is None):
+            have = "has continuations but the pairs before it have none" if continuations else "misses continuations"
+            _fail(path, number, f"{have}: give [negative, positive] in every pair of a file, or in none")
+        rows += [(*row, continuations) for row in _context_record(path, number, record)]
     return header, _enough(path, rows)
 
 
@@ -91,7 +107,7 @@ def _lines(path: Path | Traversable) -> list[tuple[int, str]]:
     return lines
 
 
-def _enough(path: Path | Traversable, rows: list[Row]) -> list[Row]:
+def _enough(path: Path | Traversable, rows: list[R]) -> list[R]:
     if not rows:
         _fail(path, None, "has a header but no pairs; it needs at least two, one a line")
     if len(rows) < _MIN_PAIRS:
@@ -173,6 +189,23 @@ def _context_record(path: Path | Traversable, number: int, record: Mapping[str, 
         negative, positive = (_text(path, number, record, k) for k in ("negative", "positive"))
         return [(negative, positive, str(record.get("template", f"line {number}")))]
     _fail(path, number, f"needs {'; or '.join(_CONTEXT_FORMS)}; it has {_listed(record)}")
+
+
+def _continuations(path: Path | Traversable, number: int, record: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The right next word of either text, or None where the record does not give them."""
+    if "continuations" not in record:
+        return None
+    value = record["continuations"]
+    if "contexts0" in record:
+        _fail(path, number, "continuations stand beside negative and positive, not beside lists of contexts")
+    if not isinstance(value, list) or len(value) != 2 or not all(isinstance(v, str) and v.strip() for v in value):
+        _fail(path, number, f"field 'continuations' must be two words [negative, positive], not {value!r:.60}")
+    negative, positive = (v.strip() for v in value)
+    if many := [v for v in (negative, positive) if len(v.split()) > 1]:
+        _fail(path, number, f"the continuation {many[0]!r} is more than one word; it must be the next word alone")
+    if negative == positive:
+        _fail(path, number, f"both continuations are {negative!r}; the right one must differ between the two texts")
+    return negative, positive
 
 
 def _texts(path: Path | Traversable, number: int, record: Mapping[str, Any], key: str) -> Sequence[str]:

@@ -13,7 +13,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from linrep.concepts.load import ConceptSet, ContextSet, Find, context_pairs, token_pairs
+from linrep.concepts.load import (
+    ConceptSet,
+    ContextPair,
+    ContextSet,
+    Find,
+    context_pairs,
+    continuation_rows,
+    token_pairs,
+)
 from linrep.geometry.pairs import ConceptPairs, DroppedPair
 from linrep.geometry.verdicts import MIN_PAIRS
 
@@ -21,6 +29,9 @@ Severity = Literal["error", "warning", "note"]
 
 ENOUGH_TEMPLATES = 8
 """Templates, not texts, are the sampling units of contexts."""
+
+LONGEST_CHANGE = 3
+"""Words in which two texts with continuations may differ: more is no minimal pair."""
 
 _MISSING = ("is not a single token", "are not single tokens")
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
@@ -89,14 +100,23 @@ def lint(concepts: Iterable[ConceptSet], find: Find, contexts: Iterable[ContextS
     concepts, contexts = tuple(concepts), tuple(contexts)
     words = token_pairs(concepts, find)
     texts = context_pairs(contexts)[1]
+    continued = {
+        c.name: continuation_rows(c, find)[2] for c in contexts if all(p.continuations for p in c.pairs) and c.pairs
+    }
     findings = [
         *itertools.chain.from_iterable(_word_findings(c, words) for c in concepts),
         *_shared_words(concepts),
         *itertools.chain.from_iterable(_context_findings(c, concepts, texts) for c in contexts),
+        *itertools.chain.from_iterable(
+            _continuation_findings(c, continued[c.name]) for c in contexts if c.name in continued
+        ),
     ]
     coverage = [Coverage(c.name, "words", len(c.pairs), int(n)) for c, n in zip(concepts, words.n_pairs, strict=True)]
     coverage += [
-        Coverage(c.name, "contexts", len(c.pairs), int(n)) for c, n in zip(contexts, texts.n_pairs, strict=True)
+        Coverage(
+            c.name, "contexts", len(c.pairs), len(c.pairs) - len(continued[c.name]) if c.name in continued else int(n)
+        )
+        for c, n in zip(contexts, texts.n_pairs, strict=True)
     ]
     rank = {"error": 0, "warning": 1, "note": 2}
     return LintReport(tuple(coverage), tuple(sorted(findings, key=lambda f: rank[f.severity])))
@@ -159,18 +179,42 @@ def _context_findings(context: ContextSet, concepts: Sequence[ConceptSet], rows:
     if templates < ENOUGH_TEMPLATES:
         message = f"{templates} templates: the pairs of one template are one observation, so intervals will be wide"
         yield Finding("warning", "few templates", name, message)
-    endings = [(_last_word(p.negative), _last_word(p.positive), p) for p in context.pairs if p.negative != p.positive]
-    differ = tuple(f"…{a} / …{b}" for a, b, _ in endings if a != b)
-    if differ:
-        message = (
-            f"{_pairs(len(differ))} end in different words: λ then differs by its last token, not by what it carries"
-        )
-        yield Finding("warning", "different endings", name, message, differ)
+    endings = [(_last_word(p.negative), _last_word(p.positive)) for p in context.pairs if p.negative != p.positive]
+    alike = sum(a == b for a, b in endings)
+    if endings:
+        share = f"{alike} of {_pairs(len(endings))} ({alike / len(endings):.0%})"
+        message = f"{share} end in the same word: δ of such a pair is 0 at layer 0"
+        differ = dict.fromkeys(f"…{a} / …{b}" for a, b in endings if a != b)
+        yield Finding("note", "endings", name, message, tuple(differ))
     spaced = tuple(t for p in context.pairs for t in (p.negative, p.positive) if t != t.rstrip())
     if spaced:
         message = f"{len(spaced)} texts end in white space, after which no word comes in running text"
         yield Finding("warning", "white space at the end", name, message, spaced)
     yield from _target_words(context, concepts)
+
+
+def _continuation_findings(context: ContextSet, dropped: Sequence[DroppedPair]) -> Iterator[Finding]:
+    """Continuations a vocabulary lacks, and texts that are no minimal pair."""
+    reasons: dict[str, list[str]] = {}
+    for d in dropped:
+        if d.reason.startswith("continuations: "):
+            reasons.setdefault(d.reason.removeprefix("continuations: "), []).append(d.negative)
+    for reason, texts in reasons.items():
+        message = f"{_pairs(len(texts))} dropped (continuations: {reason})"
+        yield Finding("note", "continuations not single tokens", context.name, message, tuple(texts))
+    far = tuple(p.negative for p in context.pairs if p.negative != p.positive and _change(p) > LONGEST_CHANGE)
+    if far:
+        message = f"the texts of {_pairs(len(far))} differ in more than {LONGEST_CHANGE} words on end: no minimal pair"
+        yield Finding("warning", "no minimal pair", context.name, message, far)
+
+
+def _change(pair: ContextPair) -> int:
+    """Length in words of the one stretch in which the two texts differ, of the longer text."""
+    a, b = pair.negative.split(), pair.positive.split()
+    shorter = min(len(a), len(b))
+    start = next((i for i in range(shorter) if a[i] != b[i]), shorter)
+    end = next((i for i in range(shorter - start) if a[-1 - i] != b[-1 - i]), shorter - start)
+    return max(len(a), len(b)) - start - end
 
 
 def _target_words(context: ContextSet, concepts: Sequence[ConceptSet]) -> Iterator[Finding]:

@@ -7,11 +7,14 @@ stands in running text to the row of its single token, or None; so this file nev
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePath
 from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Int
 
 from linrep.concepts.formats import read_context_pairs, read_word_pairs
 from linrep.errors import InvalidInputError, UnknownNameError
@@ -24,7 +27,13 @@ _CONCEPTS = (
     "male–female", "lower–upper", "noun–plural", "adj–comparative", "adj–superlative",
     "frequent–infrequent", "English–French", "French–German", "French–Spanish", "German–Spanish",
 )  # fmt: skip
-_CONTEXTS = ("male–female", "present–past", "singular–plural", "negation")
+# Loaded by name only: the concepts of two context sets that are not among the 27 contrasts of every table.
+_FURTHER = ("English–German", "English–Spanish")
+_CONTEXTS = (
+    "male–female", "present–past", "singular–plural", "negation",
+    "subject-number", "lower–upper", "comparative",
+    "English–French", "English–German", "English–Spanish", "winograd",
+)  # fmt: skip
 _DASHES = str.maketrans(dict.fromkeys("‐‑–—−→", "-"))
 
 Find = Callable[[str], int | None]
@@ -60,11 +69,16 @@ class ConceptSet:
 
 @dataclass(frozen=True)
 class ContextPair:
-    """Two texts that differ in one concept only; the model's next token is where they should part."""
+    """Two texts that differ in one concept only; the model's next token is where they should part.
+
+    ``continuations`` are the right next words of the negative and of the positive text (each is wrong after the
+    other text), without the space before them; None where the right words are those of a concept's list.
+    """
 
     negative: str
     positive: str
     template: str
+    continuations: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +120,9 @@ def list_contexts() -> tuple[str, ...]:
 
 
 def load_concepts(names_or_paths: Iterable[str | Path] | None = None) -> tuple[ConceptSet, ...]:
-    """Word-pair concepts by name (any letter case, ASCII hyphen accepted) or by path; all built in ones by default.
+    """Word-pair concepts by name (any letter case, ASCII hyphen accepted) or by path; `list_concepts` by default.
+
+    English–German and English–Spanish are built in too, but loaded by name only.
 
     A path is a TSV file, two columns ``negative<TAB>positive`` with optional header lines ``# key: value``
     (name, family, source, licence), or a JSONL file with the fields negative/positive or word0/word1.
@@ -123,7 +139,10 @@ def load_concepts(names_or_paths: Iterable[str | Path] | None = None) -> tuple[C
     >>> load_concepts(["Male-Female"])[0].pairs[:2]
     (('king', 'queen'), ('man', 'woman'))
     """
-    chosen = [_resolve(entry, "concept", _CONCEPTS, "pairs", ".tsv") for entry in _entries(names_or_paths, _CONCEPTS)]
+    chosen = [
+        _resolve(entry, "concept", _CONCEPTS + _FURTHER, "pairs", ".tsv")
+        for entry in _entries(names_or_paths, _CONCEPTS)
+    ]
     sets = []
     for path in chosen:
         header, rows = read_word_pairs(path)
@@ -167,7 +186,7 @@ def load_contexts(names_or_paths: Iterable[str | Path] | None = None) -> tuple[C
                 name=name,
                 pairs=tuple(ContextPair(*row) for row in rows),
                 # A set of the user's own named like a built in concept is about that concept.
-                unembedding_concept=_by_key(_CONCEPTS).get(file_stem(aligned or name), aligned),
+                unembedding_concept=_by_key(_CONCEPTS + _FURTHER).get(file_stem(aligned or name), aligned),
                 source=header.get("source", ""),
                 licence=header.get("licence", ""),
                 origin=str(path),
@@ -237,8 +256,7 @@ def context_pairs(contexts: Iterable[ContextSet]) -> tuple[tuple[str, ...], Conc
         seen: set[tuple[str, str]] = set()
         for pair in context.pairs:
             texts = (pair.negative, pair.positive)
-            reason = "the two texts are equal" if texts[0] == texts[1] else "duplicate pair" if texts in seen else ""
-            if reason:
+            if reason := _reason_to_drop_texts(texts, seen):
                 dropped.append(DroppedPair(context.name, *texts, reason))
                 continue
             seen.add(texts)
@@ -246,6 +264,55 @@ def context_pairs(contexts: Iterable[ContextSet]) -> tuple[tuple[str, ...], Conc
             kept.append((a, b))
             units.append(templates.setdefault(pair.template, len(templates)))
     return tuple(text_row), ConceptPairs.from_lists(rows, groups=groups, side="embedding", dropped=dropped)
+
+
+def _reason_to_drop_texts(texts: tuple[str, str], seen: set[tuple[str, str]]) -> str:
+    return "the two texts are equal" if texts[0] == texts[1] else "duplicate pair" if texts in seen else ""
+
+
+def continuation_rows(
+    context: ContextSet, find: Find
+) -> tuple[ContextSet, Int[np.ndarray, "pair 2"], tuple[DroppedPair, ...]]:
+    """The pairs whose two continuations are single tokens, and those tokens as rows of γ.
+
+    Returns the set with the pairs that are left, for each of them the rows (right after the negative text, right
+    after the positive text), and what was dropped with its reason. `context_pairs` of the returned set drops
+    nothing more, so its pairs and these rows are in one order.
+
+    Raises
+    ------
+    InvalidInputError
+        On a set without continuations.
+
+    Examples
+    --------
+    >>> pair = ContextPair("The sun is", "The snow is", "The [sun|snow] is", ("hot", "cold"))
+    >>> kept, rows, dropped = continuation_rows(ContextSet("weather", (pair,)), {"hot": 4}.get)
+    >>> len(kept.pairs), rows.shape, dropped[0].reason
+    (0, (0, 2), "continuations: 'cold' is not a single token")
+    """
+    kept: list[ContextPair] = []
+    rows: list[tuple[int, int]] = []
+    dropped: list[DroppedPair] = []
+    seen: set[tuple[str, str]] = set()
+    for pair in context.pairs:
+        if pair.continuations is None:
+            raise InvalidInputError(
+                f"context set {context.name!r} has no continuations; give [negative, positive] in every pair of "
+                f"{context.origin or 'the set'}"
+            )
+        texts, (negative, positive) = (pair.negative, pair.positive), pair.continuations
+        a, b = find(negative), find(positive)
+        reason = _reason_to_drop_texts(texts, seen)
+        if not reason and (lost := _reason_to_drop(negative, positive, a, b, set())):
+            reason = f"continuations: {lost}"
+        if reason or a is None or b is None:
+            dropped.append(DroppedPair(context.name, *texts, reason))
+            continue
+        seen.add(texts)
+        kept.append(pair)
+        rows.append((a, b))
+    return replace(context, pairs=tuple(kept)), np.array(rows, dtype=np.int64).reshape(-1, 2), tuple(dropped)
 
 
 def file_stem(name: str) -> str:

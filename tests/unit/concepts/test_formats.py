@@ -93,6 +93,19 @@ def test_contexts_prompt_and_responses(tmp_path: Path):
     )
 
 
+def test_contexts_with_continuations(tmp_path: Path):
+    path = jsonl(
+        tmp_path / "c.jsonl",
+        {"negative": "It is", "positive": "It was", "template": "t", "continuations": ["on", " off "]},
+        {"prompt": "a ", "negative_response": "b", "positive_response": "c", "continuations": ["x", "y"]},
+    )
+    (c,) = load_contexts([path])
+    assert c.pairs == (
+        ContextPair("It is", "It was", "t", ("on", "off")),
+        ContextPair("a b", "a c", "a ", ("x", "y")),
+    )
+
+
 def test_a_line_separator_inside_a_text_is_no_new_line(tmp_path: Path):
     path = jsonl(
         tmp_path / "c.jsonl", {"negative": "a\u2028b", "positive": "c"}, {"negative": "d\u0085", "positive": "e"}
@@ -136,7 +149,26 @@ BAD_JSONL = {
     "header only": ('{"name": "x"}\n', r"header but no pairs"),
     "one pair": (json.dumps(PAIR), r"one pair"),
 }
+RIGHT = PAIR | {"continuations": ["x", "y"]}
+
+
+def continued(value: object) -> str:
+    return json.dumps(RIGHT) + "\n" + json.dumps(PAIR | {"continuations": value}, ensure_ascii=False)
+
+
 BAD_CONTEXTS = BAD_JSONL | {
+    "missing continuations": (json.dumps(RIGHT) + "\n" + json.dumps(PAIR), r"line 2: misses continuations: give "),
+    "continuations late": (json.dumps(PAIR) + "\n" + json.dumps(RIGHT), r"line 2: has continuations but the pairs bef"),
+    "one continuation": (continued(["x"]), r"line 2: field 'continuations' must be two words .*, not \['x'\]"),
+    "continuations that are a text": (continued("xy"), r"line 2: field 'continuations' must be two words .*, not 'xy'"),
+    "an empty continuation": (continued(["x", " "]), r"line 2: field 'continuations' must be two words"),
+    "a continuation of null": (continued(None), r"line 2: field 'continuations' must be two words .*, not None"),
+    "equal continuations": (continued(["x", " x"]), r"line 2: both continuations are 'x'; the right one must differ"),
+    "two words": (continued(["x", "y z"]), r"line 2: the continuation 'y z' is more than one word"),
+    "continuations of lists": (
+        '{"word0": "x", "word1": "y", "contexts0": ["a"], "contexts1": ["b"], "continuations": ["c", "d"]}\n',
+        r"line 1: continuations stand beside negative and positive",
+    ),
     "no words": ('{"contexts0": ["a"], "contexts1": ["b"]}\n', r"line 1: misses the field 'word0'"),
     "unequal lists": (
         '{"word0": "x", "word1": "y", "contexts0": ["a"], "contexts1": ["b", "c"]}\n',

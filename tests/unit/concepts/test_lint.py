@@ -20,9 +20,10 @@ def found(report: LintReport, kind: str) -> Finding:
     return finding
 
 
-def test_clean_sets_have_no_finding():
+def test_clean_sets_have_no_finding_but_how_they_end():
     report = lint([CLEAN], ROWS.get, [contexts()])
-    assert report.findings == ()
+    assert [(f.severity, f.kind, f.items) for f in report.findings] == [("note", "endings", ())]
+    assert report.findings[0].message.startswith("9 of 9 pairs (100%) end in the same word")
     assert report.coverage == (Coverage("clean", "words", 9, 9), Coverage("ctx", "contexts", 9, 9))
 
 
@@ -66,7 +67,8 @@ def test_context_findings():
     report = lint([CLEAN], ROWS.get, [bad])
     assert set(found(report, "list words in contexts").items) == {"a4", "a3", "b2"}
     assert found(report, "ends with a target word").items == ("so much for b2", "so little for b2")
-    assert found(report, "different endings").items == ("…one / …two", "…blank / …space")
+    assert found(report, "endings").items == ("…one / …two", "…blank / …space")
+    assert found(report, "endings").message.startswith("12 of 14 pairs (86%) end in the same word")
     assert found(report, "the two texts are equal").severity == "error"
     assert found(report, "duplicate pair").items == ("x 0 end",)
     assert found(report, "white space at the end").items == ("blank ", "space ")
@@ -78,7 +80,29 @@ def test_few_templates_and_no_matching_concept():
     report = lint([CLEAN], ROWS.get, [one])
     assert found(report, "few templates").severity == "warning"
     assert "'other' is not among the concepts" in found(report, "no matching concept").message
-    assert lint([CLEAN], ROWS.get, [contexts(aligned=None)]).findings == ()
+    assert [f.kind for f in lint([CLEAN], ROWS.get, [contexts(aligned=None)]).findings] == ["endings"]
+
+
+def test_continuations():
+    """Words the vocabulary lacks are noted with their reason; texts that are far apart are no minimal pair."""
+    pairs = [ContextPair(f"it {i} x end", f"it {i} y end", f"t{i}", WORDS[i]) for i in range(9)]
+    clean = lint([], ROWS.get, [ContextSet("w", tuple(pairs))])
+    assert [f.kind for f in clean.findings] == ["endings"]
+    pairs += [
+        ContextPair("one x end", "one y end", "t", ("a0", "zz")),
+        ContextPair("two x end", "two y end", "t", ("q", "zz")),
+        ContextPair("a b c end", "d e f end", "t", ("a0", "b0")),
+        ContextPair("so a b c d end", "so a end", "t", ("a0", "b0")),
+        ContextPair("so a b c d e", "so f b c g e", "t", ("a0", "b0")),
+    ]
+    report = lint([], ROWS.get, [ContextSet("w", tuple(pairs))])
+    lost = [(f.severity, f.message, f.items) for f in report.findings if f.kind == "continuations not single tokens"]
+    assert lost == [
+        ("note", "1 pair dropped (continuations: 'zz' is not a single token)", ("one x end",)),
+        ("note", "1 pair dropped (continuations: 'q' and 'zz' are not single tokens)", ("two x end",)),
+    ]
+    assert found(report, "no minimal pair").items == ("so a b c d e",)
+    assert report.coverage == (Coverage("w", "contexts", 14, 12),)
 
 
 def test_worst_first_and_plain_types():

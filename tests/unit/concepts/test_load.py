@@ -10,6 +10,7 @@ from linrep.concepts.load import (
     ContextPair,
     ContextSet,
     context_pairs,
+    continuation_rows,
     list_concepts,
     list_contexts,
     load_concepts,
@@ -92,6 +93,39 @@ def test_context_pairs_rows_groups_and_dropped():
     assert [d.reason for d in p.dropped] == ["duplicate pair", "the two texts are equal"]
 
 
+def test_continuation_rows_in_the_order_of_context_pairs():
+    rows = {"on": 4, "off": 9, "ON": 4}
+    pairs = tuple(
+        ContextPair(a, b, t, c)
+        for a, b, t, c in [
+            ("a", "b", "t1", ("on", "off")),
+            ("a", "c", "t1", ("on", "of")),
+            ("d", "d", "t2", ("on", "off")),
+            ("a", "b", "t2", ("off", "on")),
+            ("e", "f", "t2", ("on", "ON")),
+            ("g", "h", "t3", ("x", "y")),
+            ("b", "a", "t3", ("off", "on")),
+        ]
+    )
+    kept, found, dropped = continuation_rows(ContextSet("w", pairs), rows.get)
+    assert found.tolist() == [[4, 9], [9, 4]] and kept.pairs == (pairs[0], pairs[-1])
+    assert [d.reason for d in dropped] == [
+        "continuations: 'of' is not a single token",
+        "the two texts are equal",
+        "duplicate pair",
+        "continuations: same token",
+        "continuations: 'x' and 'y' are not single tokens",
+    ]
+    _, again = context_pairs([kept])
+    assert again.of("w").tolist() == [[0, 1], [1, 0]] and again.dropped == ()
+    assert again.groups_of("w").tolist() == [0, 1]
+
+
+def test_a_set_without_continuations_has_no_rows():
+    with pytest.raises(InvalidInputError, match=r"context set 'negation' has no continuations; give .*negation\.jsonl"):
+        continuation_rows(load_contexts("negation")[0], {}.get)
+
+
 def test_a_concept_without_measurable_pairs_stays_listed():
     p = token_pairs(
         [ConceptSet("none", (("a", "b"),), "f"), ConceptSet("some", (("c", "d"),), "f")], {"c": 0, "d": 1}.get
@@ -102,4 +136,12 @@ def test_a_concept_without_measurable_pairs_stays_listed():
 
 def test_lists_name_what_loads():
     assert tuple(c.name for c in load_concepts()) == list_concepts() and len(list_concepts()) == 27
-    assert tuple(c.name for c in load_contexts()) == list_contexts()
+    assert tuple(c.name for c in load_contexts()) == list_contexts() and len(list_contexts()) == 11
+
+
+def test_two_further_concepts_are_loaded_by_name_only():
+    assert [c.name for c in load_concepts(["english-german", "English–Spanish"])] == [
+        "English–German",
+        "English–Spanish",
+    ]
+    assert not {"English–German", "English–Spanish"} & set(list_concepts())

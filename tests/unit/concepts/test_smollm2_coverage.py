@@ -2,7 +2,7 @@
 
 import pytest
 
-from linrep.concepts.load import load_concepts, token_pairs
+from linrep.concepts.load import continuation_rows, load_concepts, load_contexts, token_pairs
 from linrep.geometry.verdicts import MIN_PAIRS
 from linrep.models.vocabulary import read_vocabulary
 
@@ -18,3 +18,9 @@ def test_thirty_pairs_wherever_english_has_them(smollm2_folder):
     assert {name for name, k in n.items() if k < 30} == FEWER
     assert sum(k >= MIN_PAIRS for k in n.values()) == 23
     assert {d.reason.split("' ")[-1] for d in pairs.dropped} == {"is not a single token", "are not single tokens"}
+
+
+def test_every_winograd_continuation_is_one_token(smollm2_folder):
+    (winograd,) = load_contexts(["winograd"])
+    kept, rows, dropped = continuation_rows(winograd, read_vocabulary(smollm2_folder).find)
+    assert dropped == () and kept == winograd and len(rows) == len(winograd.pairs)
