@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from linrep import __version__
-from linrep.cli import demo, get, lint, list_, measure, report, simulate, study
+from linrep.cli import demo, get, lint, list_, measure, report, simulate, study, sweep
 from linrep.errors import LinrepError, LinrepWarning
 
 _INTERRUPTED = 130
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.command()(demo.demo)
 app.command()(simulate.simulate)
+app.command()(sweep.sweep)
 app.command()(measure.measure)
 app.add_typer(study.app, name="study")
 app.command()(report.report)

@@ -49,7 +49,7 @@ def write_report(runs: Sequence[Run], out: str | Path, *, progress: Progress | N
     Raises
     ------
     InvalidInputError
-        Without runs.
+        Without runs, or with some that have no page together.
     StorageError
         If the folder may not be replaced or cannot be written; nothing half-written is left.
     """
@@ -60,6 +60,8 @@ def write_report(runs: Sequence[Run], out: str | Path, *, progress: Progress | N
     studied = [run for run in runs if run.kind == "origins"]
     if studied and len(runs) > 1:
         raise InvalidInputError(f"the origins study has a page of its own: report {studied[0].path} alone")
+    if swept := [run.path for run in runs if run.kind == "sweep"]:
+        raise InvalidInputError(f"a sweep has no page: read {swept[0] / 'runs.parquet'}, a row a run, or report others")
     tell = progress or (lambda _fraction, _text: None)
     tell(0.0, "reading the tables")
     content = page_content(runs) if not studied else origins_content(studied[0])
