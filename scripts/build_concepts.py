@@ -3,10 +3,10 @@
     python scripts/build_concepts.py            write src/linrep/concepts/data
     python scripts/build_concepts.py --check    write nothing; exit 1 if a file differs from its sources
 
-Needs the optional part ``linrep[data]`` for the generated lists. Which pairs are listed never depends on a model:
-lists are chosen by meaning and word frequency only (the words of the
-Winograd pairs also for being single tokens in common vocabularies, never by what a model says). The words of all files are checked here: every word in one
-family wherever English allows it, and once in its concept.
+Needs the optional part ``linrep[data]`` for the generated lists. Which pairs are listed never depends on what a model
+says: lists are chosen by meaning and word frequency only, the words of the Winograd pairs also for being single tokens
+in common vocabularies. The words of all files are checked here: every word in one family wherever English allows it,
+and once in its concept.
 """
 
 from __future__ import annotations
