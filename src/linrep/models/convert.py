@@ -19,9 +19,9 @@ from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from linrep.errors import ModelFileError, StorageError
-from linrep.models.folder_source import RECORD
 from linrep.models.gguf_file import GgufFile
 from linrep.models.gguf_source import EMBEDDING, OUTPUT, quantisation_of, special_token, tokens_of
+from linrep.models.registry import RECORD
 from linrep.models.safetensors_file import SINGLE
 
 Progress = Callable[[str, int, int], None]

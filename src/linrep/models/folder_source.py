@@ -13,12 +13,10 @@ import numpy as np
 from jaxtyping import Float
 
 from linrep.errors import ModelFileError
+from linrep.models.registry import RECORD
 from linrep.models.safetensors_file import SafetensorsFolder, read_json
 from linrep.models.source import AbstractModelSource
 from linrep.models.vocabulary import Vocabulary, read_vocabulary
-
-# Written beside a model that `linrep get` converted: where its weights come from and how they were stored.
-RECORD = "linrep.json"
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,12 @@ class FolderSource(AbstractModelSource):
     def config(self) -> dict[str, Any]:
         """config.json."""
         return read_json(self.path / "config.json")
+
+    @cached_property
+    def _record(self) -> dict[str, Any]:
+        """What `linrep get` noted about the folder; empty for a folder of other origin."""
+        path = self.path / RECORD
+        return read_json(path) if path.is_file() else {}
 
     @cached_property
     def _tensors(self) -> SafetensorsFolder:
@@ -83,12 +87,27 @@ class FolderSource(AbstractModelSource):
             "chat_template": template,
             "logit_scale": float(self.config.get(*scale)) if scale else 1.0,
             "logit_cap": float(cap_value) if cap_value else "none",
-            "logit_bias": bias is not None and self._tensors.info(bias) is not None,
+            "logit_bias": bias is not None
+            and (self._tensors.info(bias) is not None or self._record.get("logit_bias") is True),
+            **({"partial": self._partial, "revision": str(self._record.get("revision"))} if self._partial else {}),
         }
 
+    @property
+    def _partial(self) -> str:
+        """What part of the model the folder holds, or nothing if it is whole."""
+        return str(self._record.get("partial", ""))
+
+    def _tied(self) -> bool | str:
+        # With one matrix there are no values to compare; what the other files list was noted when it was fetched.
+        return self._record["tied"] if self._partial and "tied" in self._record else super()._tied()
+
+    def _why_not_run(self) -> str | None:
+        if not self._partial:
+            return None
+        return f"only a part of the model was fetched ({self._partial}); linrep get {self.name} fetches all of it"
+
     def _quantisation(self) -> str:
-        record = self.path / RECORD
-        if record.is_file() and (stored := read_json(record).get("quantisation")):
+        if stored := self._record.get("quantisation"):
             return str(stored)
         name = self._output_name or self._embedding_name
         info = self._tensors.info(name) if name else None

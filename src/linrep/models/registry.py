@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import difflib
 import os
+import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 
 from linrep.errors import InvalidInputError, ModelNotFoundError
+
+# Written last into a folder that `linrep get` made: where its weights come from and how they were stored.
+RECORD = "linrep.json"
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,16 @@ def model_folder(name: str, cache: Path | None = None) -> Path:
     return (cache or cache_folder()) / "models" / name
 
 
+def hub_folder(name: str, commit: str, cache: Path | None = None) -> Path:
+    """Where the output matrix of one commit of a hub model is once it is fetched alone."""
+    return (cache or cache_folder()) / "hub" / name.replace("/", "--") / commit
+
+
+def hub_reference(name: str, revision: str | None, cache: Path | None = None) -> Path:
+    """File that holds the commit which a branch or tag stood for when it was fetched alone."""
+    return hub_folder(name, "refs", cache) / urllib.parse.quote(revision or "main", safe="")
+
+
 def locate(model: str | Path, *, revision: str | None = None) -> tuple[Path, str]:
     """Path and display name of a MODEL on this machine; `ModelNotFoundError` says how to get it.
 
@@ -58,6 +72,31 @@ def locate(model: str | Path, *, revision: str | None = None) -> tuple[Path, str
     before a hub id.
     """
     text = str(model)
+    found = _locate_file(model)
+    if found is not None:
+        if revision is not None:
+            raise InvalidInputError(
+                f"revision={revision!r} is for hub ids (org/name), and {text!r} is none: it has one version"
+            )
+        return found
+    if isinstance(model, str) and is_hub_id(model):
+        snapshot = _hub_snapshot(model, revision)
+        whole = snapshot is not None and any(snapshot.glob("*.safetensors"))
+        # Other programs leave a configuration or a tokenizer alone in the hub cache: the matrix comes before that.
+        if folder := snapshot if whole else _hub_matrix(model, revision) or snapshot:
+            return folder, model
+        asked = model if revision is None else f"{model} --revision {revision}"
+        raise ModelNotFoundError(
+            f"{model!r} is no folder, no file, and not in the local hub cache: linrep get {asked} "
+            "(with --unembeddings-only for its word geometry alone)"
+        )
+    near = difflib.get_close_matches(text.lower(), KNOWN, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known names: {', '.join(KNOWN)}"
+    raise ModelNotFoundError(f"no model {text!r}: no folder, no .gguf file, no name, no hub id (org/name); {hint}")
+
+
+def _locate_file(model: str | Path) -> tuple[Path, str] | None:
+    """Path and display name of a name of the table, a folder or a file; None if it is neither."""
     if isinstance(model, str) and model in KNOWN:
         folder = model_folder(model)
         if folder.is_dir():
@@ -77,13 +116,7 @@ def locate(model: str | Path, *, revision: str | None = None) -> tuple[Path, str
                 "give the folder that holds the weights"
             )
         return path, path.stem
-    if isinstance(model, str) and is_hub_id(model):
-        if snapshot := _hub_snapshot(model, revision):
-            return snapshot, model
-        raise ModelNotFoundError(f"{model!r} is no folder, no file, and not in the local hub cache: linrep get {model}")
-    near = difflib.get_close_matches(text.lower(), KNOWN, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known names: {', '.join(KNOWN)}"
-    raise ModelNotFoundError(f"no model {text!r}: no folder, no .gguf file, no name, no hub id (org/name); {hint}")
+    return None
 
 
 def is_hub_id(text: str) -> bool:
@@ -93,8 +126,16 @@ def is_hub_id(text: str) -> bool:
 
 
 def _hub_snapshot(name: str, revision: str | None) -> Path | None:
-    """Folder of a hub model in the local cache, if it is there."""
+    """Folder of a hub model in the local hub cache, if it is there."""
     from huggingface_hub import try_to_load_from_cache  # comes with tokenizers; only this path pays for it
 
     found = try_to_load_from_cache(name, "config.json", revision=revision)
     return Path(found).parent if isinstance(found, str) else None
+
+
+def _hub_matrix(name: str, revision: str | None) -> Path | None:
+    """Folder of the output matrix of a hub model, if it was fetched alone."""
+    reference = hub_reference(name, revision)
+    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
+    folder = hub_folder(name, commit) if commit else None
+    return folder if folder is not None and (folder / RECORD).is_file() else None

@@ -64,39 +64,51 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
             length = int.from_bytes(f.read(8), "little")
             if size < 8 or length > size - 8:
                 raise ModelFileError(f"{path}: not a safetensors file, or truncated ({size} bytes); fetch it again")
-            header = json.loads(f.read(length))
-        header.pop("__metadata__", None)
-        tensors = {
-            name: TensorInfo(path, t["dtype"], tuple(t["shape"]), 8 + length + t["data_offsets"][0])
-            for name, t in header.items()
-        }
-        end = max((8 + length + t["data_offsets"][1] for t in header.values()), default=0)
+            return parse_header(f.read(length), size, path)
     except OSError as e:
         raise ModelFileError(f"{path}: cannot be read ({e.strerror or e})") from e
+
+
+def parse_header(text: bytes, size: int, path: Path) -> dict[str, TensorInfo]:
+    """Every tensor of a safetensors file of `size` bytes, from the text of its header (see `read_header`)."""
+    try:
+        header = json.loads(text)
+        header.pop("__metadata__", None)
+        data = 8 + len(text)
+        tensors = {
+            name: TensorInfo(path, t["dtype"], tuple(t["shape"]), data + t["data_offsets"][0])
+            for name, t in header.items()
+        }
+        end = max((data + t["data_offsets"][1] for t in header.values()), default=0)
+        lengths = {name: t["data_offsets"][1] - t["data_offsets"][0] for name, t in header.items()}
+        wrong = [n for n, t in tensors.items() if t.dtype in _FLOAT_BYTES and tensor_bytes(n, t) != lengths[n]]
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as e:
-        if isinstance(e, ModelFileError):
-            raise
         raise ModelFileError(f"{path}: not a safetensors file (its header does not parse); fetch it again") from e
     if end > size:
         raise ModelFileError(f"{path}: truncated ({size} bytes of {end}); fetch it again")
-    for name, t in tensors.items():
-        n_bytes = header[name]["data_offsets"][1] - header[name]["data_offsets"][0]
-        if t.dtype in _FLOAT_BYTES and math.prod(t.shape) * _FLOAT_BYTES[t.dtype] != n_bytes:
-            raise ModelFileError(
-                f"{path}: tensor {name!r} of shape {t.shape} and type {t.dtype} cannot have {n_bytes} bytes"
-            )
+    for name in wrong:
+        t = tensors[name]
+        raise ModelFileError(
+            f"{path}: tensor {name!r} of shape {t.shape} and type {t.dtype} cannot have {lengths[name]} bytes"
+        )
     return tensors
 
 
-def read_tensor(name: str, info: TensorInfo) -> Float[np.ndarray, "..."]:
-    """One tensor as float32 (float64 if stored so): a read-only map of the file, or an exact widening."""
+def tensor_bytes(name: str, info: TensorInfo) -> int:
+    """Bytes of a tensor of plain floats; `ModelFileError` for one of codes, which need a scale."""
     if info.dtype not in _FLOAT_BYTES:
         raise ModelFileError(
             f"{info.file}: tensor {name!r} has type {info.dtype}, which is not a plain float "
             f"({', '.join(_FLOAT_BYTES)}); use the model before it was quantised, or its GGUF file"
         )
+    return math.prod(info.shape) * _FLOAT_BYTES[info.dtype]
+
+
+def read_tensor(name: str, info: TensorInfo) -> Float[np.ndarray, "..."]:
+    """One tensor as float32 (float64 if stored so): a read-only map of the file, or an exact widening."""
+    n_bytes = tensor_bytes(name, info)
     raw_type = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}[info.dtype]
-    if math.prod(info.shape):
+    if n_bytes:
         stored = np.asarray(np.memmap(info.file, raw_type, "r", info.start, info.shape))
     else:
         stored = np.zeros(info.shape, raw_type)  # an empty tensor cannot be mapped

@@ -106,9 +106,8 @@ class AbstractModelSource(abc.ABC):
 
     def _matrix(self, name: str | None) -> Float[np.ndarray, "token dim"]:
         if name is None:
-            raise ModelFileError(
-                f"{self.path}: no embedding or output matrix found; is it a {self._model_type} language model?"
-            )
+            reason = self._why_not_run() or f"is it a {self._model_type} language model?"
+            raise ModelFileError(f"{self.path}: no embedding or output matrix found; {reason}")
         matrix = self._read(name)
         if matrix.ndim != 2 or matrix.shape[1] != self._width or not len(matrix):
             raise ModelFileError(
@@ -146,12 +145,19 @@ class AbstractModelSource(abc.ABC):
             "model": self.name,
             "path": str(self.path),
             "architecture": self._model_type,
-            "tied": self._output_name is None or _same(self.unembeddings(), self.input_embeddings()),
+            "tied": self._tied(),
             "vocabulary": len(vocabulary),
             "vocabulary_kind": vocabulary.kind,
             "dim": self._width,
             **self._storage(),
         }
+
+    def _tied(self) -> bool | str:
+        return self._output_name is None or _same(self.unembeddings(), self.input_embeddings())
+
+    def _why_not_run(self) -> str | None:
+        """Why these files cannot run though γ can be read, and what to do; None if they can."""
+        return None
 
     def forward(self, *, device: str = "auto", dtype: str = "float32") -> TransformersModel:
         """The running model, for embeddings λ and hidden states.
@@ -168,8 +174,11 @@ class AbstractModelSource(abc.ABC):
         MissingExtraError
             Without torch and transformers.
         ModelFileError
-            When the logits are not cap(scale · λ·γ + bias) with what was read from the files.
+            When only a part of the model is there, or the logits are not cap(scale · λ·γ + bias) with what was read
+            from the files.
         """
+        if reason := self._why_not_run():
+            raise ModelFileError(f"{self.name}: cannot run: {reason}")
         try:
             from linrep.models.transformers_model import TransformersModel
         except ModuleNotFoundError as e:

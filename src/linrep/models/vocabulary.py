@@ -34,6 +34,7 @@ def _byte_alphabet() -> dict[int, str]:
 
 _CHARACTER_OF = _byte_alphabet()
 _BYTE_OF = {c: b for b, c in _CHARACTER_OF.items()}
+_PADDING = 256  # rows of padding that say nothing in a small model
 _SENTENCEPIECE_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
@@ -120,7 +121,16 @@ class Vocabulary:
         return None if row is None or row in self.special else row
 
     def clipped(self, n_rows: int, where: str) -> Vocabulary:
-        """The same for a model with `n_rows` rows: special tokens beyond them have no γ and are left out."""
+        """The same for a model with `n_rows` rows: special tokens beyond them have no γ and are left out.
+
+        Rows beyond the tokens are padding, up to a tenth of them: no published model has more, a tokenizer of
+        another model leaves more.
+        """
+        if n_rows > 1.1 * len(self) + _PADDING:
+            raise ModelFileError(
+                f"{where}: the output matrix has {n_rows} rows but the vocabulary only {len(self)} tokens: "
+                "tokenizer and weights belong to different models"
+            )
         if len(self) <= n_rows:
             return self
         if lost := [row for row in range(n_rows, len(self)) if row not in self.special]:
@@ -225,6 +235,7 @@ _READERS = {
     "vocab.json": _from_vocab_json,
     "tokenizer.model": _from_sentencepiece,
 }
+TOKENIZER_FILES = tuple(_READERS)  # the first that a model has is read
 
 # tokenizer.ggml.token_type: 2 unknown, 3 control, 4 added, 5 unused, 6 byte.
 _GGUF_TEXT, _GGUF_UNUSED = 1, 5

@@ -99,6 +99,12 @@ def test_hub_id_is_looked_up_in_the_local_cache_only(tmp_path, monkeypatch):
         locate("org/name", revision="other")
 
 
+def test_revision_is_for_hub_ids(tmp_path):
+    folder = model_at(tmp_path / "m")
+    with pytest.raises(InvalidInputError, match=r"revision='v2' is for hub ids"):
+        open_model(folder, revision="v2")
+
+
 def test_cache_folder(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("LINREP_CACHE")
