@@ -119,7 +119,7 @@ def test_description_matches_the_config(tiny, request):
     assert told["architecture"] == family
     assert (told["n_layers"], told["dim"], told["vocabulary"]) == (N_BLOCKS, 32, len(tiny.running.tokenizer))
     assert told["logit_scale"] == (0.37 if family == "cohere" else 1.0)
-    assert told["logit_cap"] == (3.0 if family == "gemma2" else "none")
+    assert told["logit_cap"] == (3.0 if family in ("gemma2", "gemma3_text") else "none")
     assert told["logit_bias"] is (family == "phi")
     assert told["quantisation"] == "F32"
     assert told["bos_token"] == "<s>"
@@ -147,6 +147,33 @@ def test_embeddings_depend_neither_on_batch_nor_on_order(tiny, order, batch_size
     together, states = tiny.running.embeddings([TEXTS[i] for i in order], batch_size=batch_size, layers=layers)
     np.testing.assert_allclose(together, alone, atol=2e-4 * np.abs(alone).max())
     assert sorted(states) == sorted(layers)
+
+
+class TestOpt:
+    """OPT's smallest relatives differ: a projection between the last block and λ, and no final norm."""
+
+    @pytest.mark.parametrize("before", [False, True])
+    @pytest.mark.parametrize("width", [16, 32])
+    @pytest.mark.parametrize("tied", [False, True])
+    def test_lambda_is_behind_the_projection(self, before, width, tied, tmp_path):
+        import torch
+        import transformers
+
+        from tests.fixtures.tiny_models import build_tiny
+
+        changes = {"do_layer_norm_before": before, "word_embed_proj_dim": width}
+        source = open_model(build_tiny("opt", tmp_path, tied=tied, changes=changes))
+        running: Any = source.forward(device="cpu")
+        plain: Any = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+        assert (plain.model.decoder.final_layer_norm is None) is not before
+        assert (plain.model.decoder.project_out is None) is (width == 32)
+        embeddings, states = running.embeddings(TEXTS, layers=[0, N_BLOCKS])
+        gamma = source.unembeddings()
+        assert gamma.shape[1] == embeddings.shape[1] == source.describe()["dim"] == width
+        assert states[0].shape[1] == states[N_BLOCKS].shape[1] == 32
+        logits = running.logits(embeddings, gamma)
+        expected = np.stack([reference(Tiny(source, plain, running), text)[0] for text in TEXTS])[:, : len(gamma)]
+        np.testing.assert_allclose(logits, expected, atol=2e-4 * np.abs(expected).max())
 
 
 class TestWrongLayout:

@@ -47,7 +47,11 @@ class FolderSource(AbstractModelSource):
         return self._config_int(self.layout.width)
 
     def _config_int(self, key: str) -> int:
-        value = self.config.get(key)
+        part: Any = self.config
+        *parents, last = key.split(".")
+        for parent in parents:
+            part = part.get(parent) if isinstance(part.get(parent), dict) else {}
+        value = part.get(last)
         if not isinstance(value, int):
             raise ModelFileError(f"{self.path / 'config.json'}: {key!r} must be a whole number, not {value!r}")
         return value

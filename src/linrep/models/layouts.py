@@ -19,27 +19,30 @@ class Layout:
     Parameters
     ----------
     gguf
-        ``general.architecture`` of its GGUF files.
+        ``general.architecture`` of its GGUF files; None where llama.cpp has no such family.
     embedding, output
         Names of the matrices W_E and W_U in safetensors files; the first that exists is taken.
     base, blocks, final_norm
         Attribute paths from the causal language model to the model without its output matrix, to the list
-        of blocks, and to the norm after the last block.
+        of blocks, and to the norm after the last block (None there: this member of the family has none).
+    projection
+        Attribute path to the linear map between that norm and λ, where a family has one (None there: as above).
     width, n_layers
-        Keys of ``config.json`` that hold the width of the residual stream and the number of blocks.
+        Keys of ``config.json`` (``part.key`` for nested ones) that hold the width of λ and γ and the number of blocks.
     scale, cap
         Key of ``config.json`` that multiplies the logits, or caps them by cap·tanh(logits/cap), and the
-        value transformers takes where the key is missing.
+        value transformers takes where the key is missing (a cap of 0 caps nothing).
     bias
         Name of the tensor that is added to the logits.
     """
 
-    gguf: str
+    gguf: str | None
     embedding: tuple[str, ...] = ("model.embed_tokens.weight",)
     output: tuple[str, ...] = ("lm_head.weight",)
     base: str = "model"
     blocks: str = "model.layers"
     final_norm: str = "model.norm"
+    projection: str | None = None
     width: str = "hidden_size"
     n_layers: str = "num_hidden_layers"
     scale: tuple[str, float] | None = None
@@ -55,6 +58,30 @@ LAYOUTS: dict[str, Layout] = {
     "qwen3": Layout(gguf="qwen3"),
     "gemma": Layout(gguf="gemma"),
     "gemma2": Layout(gguf="gemma2", cap=("final_logit_softcapping", 30.0)),
+    "gemma3_text": Layout(gguf="gemma3", cap=("final_logit_softcapping", 0.0)),
+    # With a vision tower beside the language model; names as published, and as newer versions save them.
+    "gemma3": Layout(
+        gguf="gemma3",
+        embedding=("language_model.model.embed_tokens.weight", "model.language_model.embed_tokens.weight"),
+        output=("language_model.lm_head.weight", "lm_head.weight"),
+        base="model.language_model",
+        blocks="model.language_model.layers",
+        final_norm="model.language_model.norm",
+        width="text_config.hidden_size",
+        n_layers="text_config.num_hidden_layers",
+    ),
+    "olmo": Layout(gguf="olmo"),
+    "olmo2": Layout(gguf="olmo2"),
+    "smollm3": Layout(gguf="smollm3"),
+    "phi3": Layout(gguf="phi3"),
+    "opt": Layout(
+        gguf=None,
+        embedding=("model.decoder.embed_tokens.weight", "decoder.embed_tokens.weight"),
+        blocks="model.decoder.layers",
+        final_norm="model.decoder.final_layer_norm",
+        projection="model.decoder.project_out",
+        width="word_embed_proj_dim",
+    ),
     "cohere": Layout(gguf="command-r", scale=("logit_scale", 0.0625)),
     "phi": Layout(gguf="phi2", final_norm="model.final_layernorm", bias="lm_head.bias"),
     "gpt2": Layout(
@@ -97,4 +124,4 @@ def model_type_of_gguf(architecture: str, where: str) -> str:
     for model_type, layout in LAYOUTS.items():
         if layout.gguf == architecture:
             return model_type
-    raise _unknown("GGUF architecture", architecture, (x.gguf for x in LAYOUTS.values()), where)
+    raise _unknown("GGUF architecture", architecture, (x.gguf for x in LAYOUTS.values() if x.gguf), where)

@@ -176,7 +176,8 @@ class TransformersModel:
 
     def _encode(self, text: str) -> list[int]:
         ids = self.tokenizer(text)["input_ids"]
-        longest = getattr(self.model.config, "max_position_embeddings", None) or len(ids)
+        config = self.model.config.get_text_config()
+        longest = getattr(config, "max_position_embeddings", None) or len(ids)
         if not 2 <= len(ids) <= longest:
             raise InvalidInputError(
                 f"context {text[:60]!r} has {len(ids)} tokens; between 2 and {longest} are needed "
@@ -247,13 +248,23 @@ class TransformersModel:
                 f"{where}: logits differ by {gap:.3g} from cap(scale · λ·γ + bias), at most {allowed:.3g} is allowed: "
                 f"its layout in linrep/models/layouts.py (scale, cap, bias, output) is not right for it"
             )
-        norm = attrgetter(self.layout.final_norm)(self.model)
-        normed = norm(torch.tensor(block, device=self.device, dtype=_DTYPES[self.dtype])).float().cpu().numpy()
-        if np.abs(normed - embeddings).max() > _AGREEMENT[self.dtype] * np.abs(embeddings).max():
+        last_block = torch.tensor(block, device=self.device, dtype=_DTYPES[self.dtype])
+        normed = self._to_lambda(last_block).float().cpu().numpy()
+        if (
+            normed.shape != embeddings.shape
+            or np.abs(normed - embeddings).max() > _AGREEMENT[self.dtype] * np.abs(embeddings).max()
+        ):
             raise ModelFileError(
                 f"{where}: the final norm of the last block is not λ: its layout in linrep/models/layouts.py "
-                "(base, blocks, final_norm) is not right for it"
+                "(base, blocks, final_norm, projection) is not right for it"
             )
+
+    def _to_lambda(self, hidden: torch.Tensor) -> torch.Tensor:
+        """λ from the output of the last block: final norm and projection, where the model has them."""
+        for path in (self.layout.final_norm, self.layout.projection):
+            step = attrgetter(path)(self.model) if path else None
+            hidden = hidden if step is None else step(hidden)
+        return hidden
 
     def logits(
         self, embeddings: Float[np.ndarray, "context dim"], unembeddings: Float[np.ndarray, "token dim"]
