@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from linrep.errors import ModelFileError
 # struct format of each scalar value type of the header; 8 is a string and 9 an array.
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+_PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 
 
 @dataclass(frozen=True)
@@ -83,15 +85,22 @@ class _Cursor:
 
 
 class GgufFile:
-    """One open GGUF file (version 2 or 3, little-endian, not split).
+    """One open GGUF model (version 2 or 3, little-endian), in one file or in the parts llama.cpp splits it into.
+
+    Parameters
+    ----------
+    path
+        The file; of a model in parts the first, ``NAME-00001-of-00003.gguf``, which holds the header keys.
+    part
+        Whether this file is opened as a later part of another.
 
     Raises
     ------
     ModelFileError
-        When the file is foreign, of another version, split, truncated or inconsistent.
+        When the file is foreign, of another version, truncated or inconsistent, or a part is missing.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, part: bool = False) -> None:
         self.path = path
         try:
             with path.open("rb") as f:
@@ -105,6 +114,41 @@ class GgufFile:
         except (struct.error, ArithmeticError, KeyError, TypeError, ValueError) as e:
             raise ModelFileError(f"{path}: truncated or damaged: its header does not parse; fetch it again") from e
         self._check_tensors()
+        self._home: dict[str, GgufFile] = {}  # tensors that are in later parts
+        self.n_parts = int(self.get("split.count", 0)) or 1
+        if self.n_parts > 1 and not part:
+            self._join_parts()
+
+    def _join_parts(self) -> None:
+        """Open the later parts, and list their tensors beside those of this file."""
+        named = _PART.fullmatch(self.path.name)
+        if named is None or int(named[3]) != self.n_parts:
+            raise ModelFileError(
+                f"{self.path}: one of {self.n_parts} parts, but not named NAME-00001-of-{self.n_parts:05}.gguf; "
+                "give the parts their names back or merge them (llama-gguf-split --merge)"
+            )
+        files = [self.path.with_name(f"{named[1]}-{i:05}-of-{named[3]}.gguf") for i in range(1, self.n_parts + 1)]
+        if self.path != files[0]:
+            raise ModelFileError(f"{self.path}: part {int(named[2])} of {self.n_parts}; open the first, {files[0]}")
+        for number, file in enumerate(files):
+            if not file.is_file():
+                raise ModelFileError(f"{file}: this part of {self.n_parts} is missing; fetch it again")
+            part = self if number == 0 else GgufFile(file, part=True)
+            if (part.get("split.no"), part.n_parts) != (number, self.n_parts):
+                raise ModelFileError(
+                    f"{file}: its header says part {part.get('split.no')} of {part.n_parts} (counted from 0), "
+                    f"not {number} of {self.n_parts}: it belongs to another model"
+                )
+            if number:
+                self._home |= dict.fromkeys(part.tensors, part)
+        total = len(self.tensors) + len(self._home)
+        self.tensors |= {name: part.tensors[name] for name, part in self._home.items()}
+        stated = self.get("split.tensors.count", total)
+        if not len(self.tensors) == total == stated:
+            raise ModelFileError(
+                f"{self.path}: its parts have {len(self.tensors)} different tensors, not {stated}: "
+                "they belong to different models"
+            )
 
     def _check_start(self, start: bytes, size: int) -> None:
         if start[:4] != b"GGUF":
@@ -141,10 +185,6 @@ class GgufFile:
             return f"type {kind}"
 
     def _check_tensors(self) -> None:
-        if self.get("split.count", 1) > 1:
-            raise ModelFileError(
-                f"{self.path}: one of {self.get('split.count')} parts; merge them (llama-gguf-split --merge)"
-            )
         for name, tensor in self.tensors.items():
             if tensor.quantisation not in GGMLQuantizationType.__members__:
                 continue  # refused by name when it is read; other tensors are fine
@@ -189,6 +229,8 @@ class GgufFile:
         """One tensor as float32 (float64 if stored so); only its own bytes are read."""
         if name not in self.tensors:
             raise ModelFileError(f"{self.path}: has no tensor {name!r}")
+        if name in self._home:
+            return self._home[name].read(name)
         tensor = self.tensors[name]
         kind = GGMLQuantizationType.__members__.get(tensor.quantisation)
         if kind is None:

@@ -1,4 +1,4 @@
-"""A model in one GGUF file, dequantised as it is read.
+"""A model in a GGUF file (or its parts), dequantised as it is read.
 
 The names of the tensors and header keys are those of llama.cpp. This file must not import torch.
 """
@@ -22,7 +22,7 @@ OUTPUT, EMBEDDING = "output.weight", "token_embd.weight"
 
 @dataclass(frozen=True)
 class GgufSource(AbstractModelSource):
-    """One GGUF file."""
+    """One GGUF file, or the first of several parts."""
 
     @cached_property
     def header(self) -> GgufFile:
@@ -55,6 +55,14 @@ class GgufSource(AbstractModelSource):
     def _read_vocabulary(self) -> Vocabulary:
         model, pre = self.header.require("tokenizer.ggml.model"), self.header.get("tokenizer.ggml.pre")
         return vocabulary_of_gguf(*tokens_of(self.header), model, pre, str(self.path))
+
+    def _why_not_run(self) -> str | None:
+        if self.header.n_parts == 1:
+            return None
+        return (
+            f"its weights are in {self.header.n_parts} GGUF files and transformers reads one; "
+            "merge them (llama-gguf-split --merge)"
+        )
 
     def _storage(self) -> dict[str, str | int | float | bool]:
         get, architecture = self.header.get, self._architecture
