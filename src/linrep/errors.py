@@ -58,3 +58,7 @@ class LinrepWarning(UserWarning):
 
 class DegenerateGeometryWarning(LinrepWarning):
     """Whitening that makes the geometry arithmetic instead of evidence (rank = tokens − 1)."""
+
+
+class NotConvergedWarning(LinrepWarning):
+    """Samples of a Markov chain whose diagnostics say that they are not yet those of its stationary law."""
