@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import networkx
 import numpy as np
@@ -46,7 +47,7 @@ def test_posteriors_agree_with_pgmpy(tmp_path: Path, binary: bool):
     graph = graphs(7, binary)
     write_bif(graph, tmp_path / "graph.bif")
     network = BIFReader(str(tmp_path / "graph.bif")).get_model()
-    inference = VariableElimination(network)
+    inference: Any = VariableElimination(network)  # its annotations do not know named states
     world = World(graph, ContextLaw.kept(0.2, seed=1))
     z = np.exp(world.log_normalisers())
     for d in world.context_concepts.tolist():

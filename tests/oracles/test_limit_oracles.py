@@ -36,6 +36,7 @@ def test_closed_form_path_and_semidefinite_programme_agree(m: int, known: int | 
         constraints += [z[x, y] == z[x, allowed[0]] for y in allowed[1:]]  # their odds stay finite
         constraints += [z[x, allowed[0]] >= z[x, y] + 1 for y in excluded]
     cvxpy.Problem(cvxpy.Minimize(cvxpy.normNuc(z)), constraints).solve(solver="SCS", eps=1e-6, max_iters=20_000)
+    assert z.value is not None
     _, sigma, rows = np.linalg.svd(z.value)
     programme = parallelism(world, rows[: len(sigma)].T * np.sqrt(sigma))
     path = reduced_path(m, known)

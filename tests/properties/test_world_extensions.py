@@ -172,8 +172,8 @@ def test_presets_are_worlds(name):
     assert world.token_pairs().n_pairs.min() > 0
 
 
-def table(*rows: list[float]) -> np.ndarray:
-    return np.array(rows if len(rows) > 1 else rows[0])
+def table(first: list[float], *others: list[float]) -> np.ndarray:
+    return np.array([first, *others] if others else first)
 
 
 @pytest.mark.parametrize(

@@ -52,13 +52,13 @@ def conditional_probability(graph: ConceptGraph, i: int, c: list[int]) -> float:
 @given(graph_settings, laws)
 @settings(max_examples=60, deadline=None)
 def test_identity_1_unknown_concepts_have_log_odds_that_do_not_depend_on_the_context(drawn, law):
-    w = build_world(drawn, law)
+    graph, w = build_graph(drawn), build_world(drawn, law)
     p = w.p_token_given_context()
     pairs = w.token_pairs()
     for i, name in enumerate(w.graph.names):
         for zero, one in pairs.of(name).tolist():
             c = w.token_concepts[zero].tolist()
-            q = conditional_probability(w.graph, i, c)
+            q = conditional_probability(graph, i, c)
             known = w.context_concepts != UNKNOWN
             agrees = ((w.context_concepts == np.array(c)) | ~known).all(axis=1)
             rows = p[agrees & ~known[:, i]]

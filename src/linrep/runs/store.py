@@ -157,7 +157,7 @@ class RunWriter:
         self._write(MEASUREMENTS_FILE, parquet_bytes(table))
 
     def table(self, name: str, table: pl.DataFrame) -> None:
-        """Write a further table: as parquet, which is read back, and as CSV, for other tools; ``dropped_pairs`` as CSV."""
+        """Write a further table: as parquet, which is read back, and as CSV; ``dropped_pairs`` as CSV only."""
         file = _table_file(name)
         if not file.endswith(".csv"):
             self._write(file, parquet_bytes(table))

@@ -21,16 +21,19 @@ from linrep.worlds.sentences import AnyWorld
 
 _UNITS = {
     "excess_loss": "nats", "orthogonality": "mean |cosine|", "log_odds_residual": "nats", "share_in_span": "share",
-    "balancedness": "share", "interchange": "share", "interchange_total_variation": "total variation",
+    "balancedness": "share", "projected_residual": "share", "interchange": "share",
+    "interchange_total_variation": "total variation",
 }  # fmt: skip
 _SIDES = {
     "excess_loss": None, "alignment": "both", "log_odds_residual": "both", "share_in_span": "both",
-    "balancedness": "both", "interchange": "embedding", "interchange_total_variation": "embedding",
+    "balancedness": "both", "projected_residual": "both", "interchange": "embedding",
+    "interchange_total_variation": "embedding",
 }  # fmt: skip
+_PROJECTED = {"projected_parallelism": oracles.projected_parallelism, "projected_residual": oracles.projected_residual}
 _MOST_PROJECTED = 6  # concepts for which P1 is measured: the projections of 8 take minutes
 
 # (metric, split) -> values over some snapshots, and those of the metric's control.
-Curves = dict[tuple[str, str], tuple[Float[np.ndarray, "snapshot"], Float[np.ndarray, "snapshot"] | None]]
+Curves = dict[tuple[str, str], tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"] | None]]
 
 
 def emergence_rows(
@@ -101,9 +104,9 @@ def _theory(
         curves["interchange", "all"] = (found[:, 0, 0], found[:, 1, 0])
         curves["interchange_total_variation", "all"] = (found[:, 0, 1], found[:, 1, 1])
         if world.graph.n_concepts <= _MOST_PROJECTED and world.n_tokens == 2**world.graph.n_concepts:
-            last = [oracles.projected_parallelism(world, lam[k], gamma[k]) if k == snapshots[-1] else np.nan
-                    for k in snapshots]  # fmt: skip
-            curves["projected_parallelism", "all"] = (np.array(last), None)
+            for name, oracle in _PROJECTED.items():
+                last = [oracle(world, lam[k], gamma[k]) if k == snapshots[-1] else np.nan for k in snapshots]
+                curves[name, "all"] = (np.array(last), None)
     return curves
 
 

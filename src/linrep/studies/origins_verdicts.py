@@ -27,8 +27,8 @@ def cell_comparisons(planned: Iterable[Planned], measurements: Measurements) -> 
     for p in planned:
         own = final.filter(pl.col("source") == p.cell.name)
         excess = dict(own.filter(pl.col("metric") == "excess_loss").select("seed", "value").iter_rows())
-        residual = own.filter(pl.col("metric") == "log_odds_residual")["value"].drop_nulls().median()
-        facts = {**asdict(p.cell), "frozen": None, "log_odds_residual": 1.0 if residual is None else residual}
+        residual = own.filter(pl.col("metric") == "projected_residual")["value"].drop_nulls().median()
+        facts = {**asdict(p.cell), "frozen": None, "projected_residual": 1.0 if residual is None else residual}
         for name in _OF_CELLS:
             prediction = PREDICTIONS[name]
             rows = own.filter(pl.col("metric") == prediction.metric, pl.col("split") == prediction.split)

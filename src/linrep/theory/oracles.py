@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 
@@ -24,10 +26,10 @@ def dual_basis(
 
 
 def max_margin_is_dual(directions: Float[np.ndarray, "concept dim"]) -> Bool[np.ndarray, "concept"]:
-    """Whether the hard-margin direction of each concept is its dual-basis vector.
+    """Whether the hard-margin direction of each concept, with bias, is its dual-basis vector (λ0 = 0).
 
-    It is if the coefficients of a_i's projection on the other a_j all lie in [−1, 1] (contexts with none and each one
-    concept known, λ0 = 0).
+    It is if the coefficients of a_i's projection on the other a_j all lie in [−1, 1], where the other concepts are
+    known in every combination. Over contexts with but one known concept the direction is a_i itself.
     """
     ok = []
     for i in range(len(directions)):
@@ -44,26 +46,49 @@ def projected_parallelism(
     c and c' differ in one concept j that is no neighbour of i, so that ℓ_i(c) = ℓ_i(c'); the contexts are those with i
     and j unknown that agree with both. NaN if there are no such concepts. Binary worlds with the plain vocabulary.
     """
+    cosines = [float(metrics.cosine(a, b)) for a, b, _ in _projections(world, embeddings, differences_of)]
+    return float(np.mean(cosines)) if cosines else float("nan")
+
+
+def projected_residual(
+    world: AnyWorld, embeddings: Float[np.ndarray, "context dim"], differences_of: Float[np.ndarray, "token dim"]
+) -> float:
+    """How far the premise of P1 is from true, where it counts: root mean square of ‖P Δ − R⁺ℓ‖ / ‖R⁺ℓ‖.
+
+    R are the contexts of `projected_parallelism`, P the projection on them and R⁺ℓ the vector of their span with the
+    true log-odds in all of them. A residual of the log-odds in nats says less: along what the contexts hardly differ
+    in, a small one moves the projection far. 0 if the log-odds match; infinite where ℓ = 0, of which nothing is left
+    to be parallel; NaN as there.
+    """
+    shares = []
+    for a, b, wanted in _projections(world, embeddings, differences_of):
+        norm = float(np.linalg.norm(wanted))
+        shares += [float(np.linalg.norm(x - wanted)) / norm if norm > 0 else float("inf") for x in (a, b)]
+    return float(np.sqrt(np.mean(np.square(shares)))) if shares else float("nan")
+
+
+def _projections(
+    world: AnyWorld, embeddings: Float[np.ndarray, "context dim"], differences_of: Float[np.ndarray, "token dim"]
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Coordinates in the span of the contexts: of Δ_{c,i}, of Δ_{c',i}, and of the vector with the true log-odds."""
     c, d, m = world.token_concepts, world.context_concepts, world.graph.n_concepts
-    apart, cosines = ~world.graph.moral_adjacency(), []
+    apart, logs = ~world.graph.moral_adjacency(), np.log(world.graph.joint().ravel())
     weight = 1 << np.arange(m)[::-1]
     gamma = np.asarray(differences_of, dtype=np.float64)
-    for i in range(m):
-        for j in range(m):
-            if i == j or not apart[i, j]:
+    for i, j in np.argwhere(apart & ~np.eye(m, dtype=bool)).tolist():
+        others = np.delete(np.arange(m), [i, j])
+        for token in np.flatnonzero((c[:, i] == 0) & (c[:, j] == 0)).tolist():
+            agrees = ((d[:, others] == -1) | (d[:, others] == c[token, others])).all(axis=1)
+            rows = np.asarray(embeddings[agrees & (d[:, i] == -1) & (d[:, j] == -1)], dtype=np.float64)
+            if not len(rows):
                 continue
-            for token in np.flatnonzero((c[:, i] == 0) & (c[:, j] == 0)).tolist():
-                others = np.delete(np.arange(m), [i, j])
-                agrees = ((d[:, others] == -1) | (d[:, others] == c[token, others])).all(axis=1)
-                rows = embeddings[agrees & (d[:, i] == -1) & (d[:, j] == -1)]
-                if not len(rows):
-                    continue
-                first = gamma[token + weight[i]] - gamma[token]
-                second = gamma[token + weight[i] + weight[j]] - gamma[token + weight[j]]
-                _, singular, basis = np.linalg.svd(np.asarray(rows, dtype=np.float64), full_matrices=False)
-                basis = basis[singular > 1e-3 * max(float(singular[0]), 1e-300)]
-                cosines.append(float(metrics.cosine(basis @ first, basis @ second)))
-    return float(np.mean(cosines)) if cosines else float("nan")
+            left, singular, basis = np.linalg.svd(rows, full_matrices=False)
+            kept = singular > 1e-3 * max(float(singular[0]), 1e-300)
+            odds = logs[token + weight[i]] - logs[token]
+            wanted = odds * left[:, kept].sum(axis=0) / singular[kept]
+            first = gamma[token + weight[i]] - gamma[token]
+            second = gamma[token + weight[i] + weight[j]] - gamma[token + weight[j]]
+            yield basis[kept] @ first, basis[kept] @ second, wanted
 
 
 def log_odds_match(
@@ -83,7 +108,13 @@ def log_odds_match(
         rows = embeddings[unknown].astype(np.float64)
         squares.append(log_odds_residual(rows, differences, odds[k][pairs.mask[k]], consistent) ** 2)
         shares.append(share_in_span(rows, differences))
-    return float(np.sqrt(np.nanmean(squares))), float(np.nanmean(shares))
+    return float(np.sqrt(_mean(squares))), _mean(shares)
+
+
+def _mean(values: list[float]) -> float:
+    """Mean of those that are not NaN; NaN if all are, as those of a seed that diverged."""
+    there = [value for value in values if not np.isnan(value)]
+    return float(np.mean(there)) if there else float("nan")
 
 
 def interchanges(

@@ -154,14 +154,19 @@ class _Problem:
                 row[y], row[first[x]] = lam[x], -lam[x]
                 rows.append(row.ravel())
         fixed = np.stack(rows) if rows else np.zeros((1, n))
+        # Without what all tokens share: no odds depend on it, and rounding errors over a penalty of 1e-20 are large.
+        apart = np.linalg.svd(np.ones((1, p.shape[1])))[2][1:]
+        fixed = np.einsum("by,ryi->rbi", apart, fixed.reshape(len(fixed), -1, rank)).reshape(len(fixed), -1)
         # R has the right singular vectors of the tall matrix, whose left ones would fill memory.
         _, singular, basis = np.linalg.svd(np.linalg.qr(fixed, mode="r"), full_matrices=True)
         n_bound = int((singular > 1e-10 * max(singular[0], 1e-300)).sum())
-        basis = np.concatenate([basis[n_bound:], basis[:n_bound]])
-        moves = np.einsum("nyi,xi->nxy", basis.reshape(n, p.shape[1], rank), lam)
+        basis = np.concatenate([basis[n_bound:], basis[:n_bound]]).reshape(len(basis), -1, rank)
+        basis = np.einsum("by,nbi->nyi", apart, basis)
+        moves = np.einsum("nyi,xi->nxy", basis, lam)
         moves -= np.take_along_axis(moves, first[None, :, None], axis=2)
-        moves[: n - n_bound] *= p == 0  # exactly 0 where only rounding is left
-        return cls(basis, moves, n - n_bound, np.asarray(p_context, float), np.asarray(p, float))
+        n_free = len(basis) - n_bound
+        moves[:n_free] *= p == 0  # exactly 0 where only rounding is left
+        return cls(basis.reshape(len(basis), -1), moves, n_free, np.asarray(p_context, float), np.asarray(p, float))
 
     def unembeddings(self, at: Float64[np.ndarray, "unknown"]) -> Float64[np.ndarray, "token rank"]:
         return (at @ self.basis).reshape(self.p.shape[1], -1)

@@ -3,6 +3,7 @@
 import pytest
 
 from linrep.runs.store import Run
+from tests.fixtures.origins_run import origins_run
 from tests.fixtures.report_runs import measured_run, simulated_run
 
 
@@ -14,3 +15,8 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="session")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return measured_run(tmp_path_factory.mktemp("runs") / "model")
+
+
+@pytest.fixture(scope="session")
+def origins(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return origins_run(tmp_path_factory.mktemp("runs") / "origins")

@@ -22,6 +22,7 @@ def world(m: int = 4, law: str = "complete", seed: int = 0) -> World:
 def test_king_and_queen_follow_the_graph():
     """A context that fixes royal and human leaves female to P(female | royal, human); lions have no chance."""
     w = preset("royalty")
+    assert isinstance(w.graph, ConceptGraph)
     row = w.p_token_given_context()[w.context_names.index("royal+ human+ female⋄")]
     queen, king = (w.token_names.index(f"royal+ human+ female{s}") for s in "+−")
     table = w.graph.tables[2]
@@ -87,8 +88,9 @@ def test_context_pairs_need_both_contexts_in_the_law():
 
 
 def test_independent_concepts_factorise():
-    w = World(ConceptGraph.independent(4, seed=5), ContextLaw.complete())
-    p1 = np.array([float(t) for t in w.graph.tables])
+    graph = ConceptGraph.independent(4, seed=5)
+    w = World(graph, ContextLaw.complete())
+    p1 = np.array([float(t) for t in graph.tables])
     d, c = w.context_concepts[:, None, :], w.token_concepts[None, :, :]
     factors = np.where(d == -1, np.where(c == 1, p1, 1 - p1), d == c)
     np.testing.assert_allclose(w.p_token_given_context(), factors.prod(axis=-1), rtol=1e-12, atol=0)
