@@ -7,7 +7,7 @@ template, and a beginning-of-text token where the tokenizer adds one by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -153,8 +153,7 @@ class TransformersModel:
         InvalidInputError
             On a text of fewer than two tokens or more than the model takes, or a layer that does not exist.
         """
-        if bad := [k for k in layers if not 0 <= k <= self.n_layers]:
-            raise InvalidInputError(f"layer {bad[0]} does not exist: layers are 0 to {self.n_layers}")
+        self._check_layers(layers)
         if batch_size < 1:
             raise InvalidInputError(f"batch_size must be at least 1, not {batch_size}")
         rows = [self._encode(text) for text in texts]
@@ -174,10 +173,14 @@ class TransformersModel:
 
         return joined("λ"), {k: joined(k) for k in layers}
 
-    def _encode(self, text: str) -> list[int]:
+    def _check_layers(self, layers: Iterable[int]) -> None:
+        if bad := [k for k in layers if not 0 <= k <= self.n_layers]:
+            raise InvalidInputError(f"layer {bad[0]} does not exist: layers are 0 to {self.n_layers}")
+
+    def _encode(self, text: str, *, room: int = 0) -> list[int]:
         ids = self.tokenizer(text)["input_ids"]
         config = self.model.config.get_text_config()
-        longest = getattr(config, "max_position_embeddings", None) or len(ids)
+        longest = (getattr(config, "max_position_embeddings", None) or len(ids) + room) - room
         if not 2 <= len(ids) <= longest:
             raise InvalidInputError(
                 f"context {text[:60]!r} has {len(ids)} tokens; between 2 and {longest} are needed "
@@ -228,6 +231,110 @@ class TransformersModel:
             yield
         finally:
             handle.remove()
+
+    @torch.inference_mode()
+    def steered(
+        self, text: str, additions: Mapping[int, Float[np.ndarray, "row width"]], *, steps: int = 1
+    ) -> tuple[Float[np.ndarray, "row token"], list[list[int]]]:
+        """Logits after a text, and what the model then says, while vectors are added to its residual stream.
+
+        The text is read once and unchanged up to its last token. Then row r of ``additions[k]`` is added to the output
+        of block k (0: to what enters the first block) at the last token, and at every token that row goes on to say;
+        what comes after block k is computed by the model. A row of zeros is the unsteered model.
+
+        Parameters
+        ----------
+        text
+            Raw text, of at least two tokens.
+        additions
+            Vectors by layer, all with the same number of rows.
+        steps
+            Tokens to say, each the likeliest one (greedy).
+
+        Returns
+        -------
+        tuple
+            Logits of the first token said, over the tokens of γ; and the ids each row says.
+
+        Raises
+        ------
+        InvalidInputError
+            On a layer that does not exist, arrays of unequal length, or a text that is too short or too long.
+        """
+        self._check_layers(additions)
+        rows = {len(vectors) for vectors in additions.values()}
+        if len(rows) != 1 or steps < 1:
+            raise InvalidInputError(
+                f"additions need one number of rows (seen {sorted(rows)}) and steps ≥ 1, not {steps}"
+            )
+        ids = self._encode(text, room=steps)
+        base = attrgetter(self.layout.base)(self.model)
+        prefix = torch.tensor([ids[:-1]], device=self.device)
+        cache = base(input_ids=prefix, use_cache=True).past_key_values
+        cache.batch_repeat_interleave(rows.pop())
+        token = torch.full((len(next(iter(additions.values()))), 1), ids[-1], device=self.device)
+        first, said = None, []
+        with ExitStack() as hooks:
+            for layer, vectors in additions.items():
+                hooks.enter_context(self._adding(layer, vectors))
+            for _ in range(steps):
+                output = self.model(input_ids=token, past_key_values=cache, use_cache=True)
+                logits = output.logits[:, -1, : self.n_tokens]
+                first = logits.float().cpu().numpy() if first is None else first
+                token = logits.argmax(dim=-1, keepdim=True)
+                said.append(token[:, 0].tolist())
+        assert first is not None  # noqa: S101 - there is at least one step
+        return first, [list(row) for row in zip(*said, strict=True)]
+
+    @contextmanager
+    def _adding(self, layer: int, vectors: Float[np.ndarray, "row width"]) -> Iterator[None]:
+        """Add one vector a row to the residual stream after block `layer` (0: to what enters the first block)."""
+        added = torch.tensor(np.asarray(vectors), device=self.device, dtype=_DTYPES[self.dtype])[:, None]
+
+        def before(_block: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+            if arguments:
+                return (arguments[0] + added, *arguments[1:]), named
+            return arguments, named | {"hidden_states": named["hidden_states"] + added}
+
+        def after(_block: Any, _arguments: Any, output: Any) -> Any:
+            return (output[0] + added, *output[1:]) if isinstance(output, tuple) else output + added
+
+        if layer == 0:
+            handle = self._blocks[0].register_forward_pre_hook(before, with_kwargs=True)
+        else:
+            handle = self._blocks[layer - 1].register_forward_hook(after)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """Tokens as text, up to the end-of-text token."""
+        end = self.tokenizer.eos_token_id
+        kept = ids[: ids.index(end)] if end in ids else ids
+        return self.tokenizer.decode(list(kept), skip_special_tokens=True)
+
+    @torch.inference_mode()
+    def logit_lens(self, hidden: Float[np.ndarray, "context width"]) -> Float[np.ndarray, "context dim"]:
+        """λ as if a hidden state were that of the last block: final norm and projection, float32."""
+        states = torch.tensor(np.asarray(hidden), device=self.device, dtype=_DTYPES[self.dtype])
+        return self._to_lambda(states).float().cpu().numpy()
+
+    @torch.inference_mode()
+    def final_gain(self) -> Float[np.ndarray, "width"] | None:
+        """Gain w of the final norm, λ = w ⊙ h / size of h (+ bias); None where a projection follows or no norm is.
+
+        Read off the norm itself, (norm(x) − norm(−x)) / 2x at a vector of mean 0 and mean square 1, so that no family's
+        way to store it matters.
+        """
+        path, projection = self.layout.final_norm, self.layout.projection
+        norm = attrgetter(path)(self.model) if path else None
+        if norm is None or (projection and attrgetter(projection)(self.model) is not None):
+            return None
+        width = self.model.get_input_embeddings().weight.shape[1]
+        x = torch.ones(1, width, device=self.device, dtype=_DTYPES[self.dtype])
+        x[:, ::2] = -1
+        return ((norm(x) - norm(-x)) / (2 * x))[0].float().cpu().numpy()
 
     @torch.inference_mode()
     def _check(self, gamma: Float[np.ndarray, "token dim"], where: str) -> None:
