@@ -19,6 +19,7 @@ _PUBLIC = {
     "ContextLaw": "linrep.worlds.contexts",
     "Vocabulary": "linrep.worlds.vocabulary",
     "World": "linrep.worlds.world",
+    "SentenceWorld": "linrep.worlds.sentences",
     "preset": "linrep.worlds.presets",
     "Trajectory": "linrep.learning.trajectory",
     "fit": "linrep.learning.training",

@@ -80,8 +80,9 @@ def study_origins(
         tell(0.8, "paths to the limit")
         tables["limit_path"], found = limit_paths()
         comparisons += found
-    laws = [ContextLaw.parse(p.cell.law) for p in planned]
-    limits = {law.name: _limit(max(p.cell.concepts for p in planned), law) for law in laws}
+    # Of the worlds in the phase diagram and the curves, which have one size.
+    drawn = {ContextLaw.parse(p.cell.law): p.cell.concepts for p in planned if {"B", "J"} & set(p.families)}
+    limits = {law.name: _limit(m, law) for law, m in drawn.items()}
     return StudyResult(
         kind="origins",
         title="Origins of linear representations" + (" (quick)" if config.quick else ""),
