@@ -16,6 +16,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
 from linrep.report.page import write_report
+from tests.fixtures.origins_run import origins_run
 from tests.fixtures.report_runs import measured_run, simulated_run
 
 pytestmark = pytest.mark.browser
@@ -28,6 +29,12 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("browser")
     runs = [simulated_run(folder / "simulation"), measured_run(folder / "model")]
     return write_report(runs, folder / "report")
+
+
+@pytest.fixture(scope="module")
+def origins_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("origins")
+    return write_report([origins_run(folder / "origins")], folder / "report")
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +137,24 @@ def test_every_figure_is_drawn_and_fits(chromium: webdriver.Chrome, page: Path, 
     assert chromium.get_log("browser") == []
     # Nothing but the document itself was asked for.
     assert run(chromium, "return performance.getEntriesByType('resource').map((e) => e.name)") == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_the_origins_page_is_drawn_and_fits(
+    chromium: webdriver.Chrome, origins_page: Path, width: int, scheme: str
+) -> None:
+    show(chromium, origins_page, width, scheme)
+    charts = drawn(chromium, scheme)
+    assert {c.get_attribute("data-figure") for c in charts} == {
+        f.stem for f in (origins_page.parent / "figures").iterdir()
+    }
+    for chart in charts:
+        name = chart.get_attribute("data-figure")
+        assert run(chromium, CUT_OFF, chart) == [], name
+        assert run(chromium, OVERLAPPING, chart) == [], name
+    assert run(chromium, "return document.documentElement.scrollWidth") == width
+    assert chromium.get_log("browser") == []
 
 
 def luminance(color: str) -> float:
