@@ -13,7 +13,7 @@ from linrep.studies.origins_cells import Planned
 from linrep.studies.origins_summary import final_rows
 from linrep.theory.compare import Comparison, compare
 from linrep.theory.nuclear_norm import reduced_path
-from linrep.theory.predictions import PREDICTIONS
+from linrep.theory.predictions import MATCHED, PREDICTIONS
 from linrep.theory.wide_limit import wide_limit_parallelism
 
 _OF_CELLS = ("P1", "P3", "P4 complete", "P4 few known", "P5")
@@ -21,23 +21,33 @@ _LIMITS = ((2, None), (3, None), (4, None), (5, None), (4, 2))
 
 
 def cell_comparisons(planned: Iterable[Planned], measurements: Measurements) -> list[Comparison]:
-    """Each cell against each prediction about cells: the values of its seeds at the last step."""
+    """Each cell against each prediction about cells: the values of its seeds at the last step.
+
+    P1 is about the seeds in which the log-odds match; if they do in none, the comparison says so.
+    """
     final = final_rows(measurements).filter(pl.col("null").is_null())
     found = []
     for p in planned:
         own = final.filter(pl.col("source") == p.cell.name)
-        excess = dict(own.filter(pl.col("metric") == "excess_loss").select("seed", "value").iter_rows())
-        residual = own.filter(pl.col("metric") == "projected_residual")["value"].drop_nulls().median()
-        facts = {**asdict(p.cell), "frozen": None, "projected_residual": 1.0 if residual is None else residual}
+        excess = _by_seed(own, "excess_loss", "all")
+        residual = _by_seed(own, "projected_residual", "all")
+        matched = [seed for seed, value in residual.items() if value <= MATCHED]
         for name in _OF_CELLS:
             prediction = PREDICTIONS[name]
-            rows = own.filter(pl.col("metric") == prediction.metric, pl.col("split") == prediction.split)
-            values = {
-                seed: np.nan if value is None else value for seed, value in rows.select("seed", "value").iter_rows()
-            }
-            reached = [np.inf if excess.get(seed) is None else excess[seed] for seed in values]
+            values = _by_seed(own, prediction.metric, prediction.split)
+            facts = {**asdict(p.cell), "frozen": None}
+            if name == "P1":
+                facts["projected_residual"] = MATCHED if matched else np.inf
+                values = {seed: values[seed] for seed in matched or values}
+            reached = [excess.get(seed, np.nan) for seed in values]
             found.append(compare(prediction, list(values.values()), facts, excess=reached, source=p.cell.name))
     return found
+
+
+def _by_seed(rows: pl.DataFrame, metric: str, split: str) -> dict[int, float]:
+    """Value of each seed, NaN where there is none."""
+    own = rows.filter(pl.col("metric") == metric, pl.col("split") == split)
+    return {seed: np.nan if value is None else value for seed, value in own.select("seed", "value").iter_rows()}
 
 
 def limit_paths() -> tuple[pl.DataFrame, list[Comparison]]:

@@ -140,9 +140,10 @@ def _p5() -> list[Prediction]:
 
 
 _FEW_EXCESS = 0.001
-# Within 0.05 of one vector, two vectors have a cosine of at least 0.995.
+MATCHED = 0.05  # relative residual: within it of one vector, two vectors have a cosine of at least 0.995
 _MATCHING = Assumption(
-    "log-odds match: relative residual in the span at most 0.05", lambda f: f.get("projected_residual", 1.0) <= 0.05
+    f"log-odds match: relative residual in the span at most {MATCHED:g}",
+    lambda f: f.get("projected_residual", 1.0) <= MATCHED,
 )
 _TRAINED_TABLE = (_BINARY, _TABLE, _DESCENT, _SMALL, _BOTH_TRAINED)
 
