@@ -43,9 +43,9 @@ def _base_table(row: Row) -> bool:
 def _graph(row: Row) -> str:
     names = {"independent": "independent", "chain": "chain", "tree": "tree"}
     name, _, amount = row["graph"].partition("-")
-    text = names.get(name, f"{name}, edge probability {amount}")
+    text = names.get(name, f"{name}, edges {amount}")
     if (row["low"], row["high"]) != (0.3, 0.7):
-        text += f", P in {row['low']:g} to {row['high']:g}"
+        text += f", P {row['low']:g}–{row['high']:g}"
     return text
 
 
