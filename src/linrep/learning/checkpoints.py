@@ -103,7 +103,7 @@ class Checkpoints:
             leaves, structure = jax.tree.flatten(states)
             for k, own in enumerate(kept):
                 own[...] = arrays[f"kept {k}"]
-            restored = [jax.numpy.asarray(arrays[f"state {k}"], x.dtype) for k, x in enumerate(leaves)]
+            restored = [jax.numpy.asarray(arrays[f"state {k}"].reshape(x.shape), x.dtype) for k, x in enumerate(leaves)]
         except (SafetensorError, KeyError, ValueError) as e:
             raise InvalidInputError(f"the checkpoint {file} is damaged ({e}): remove it to start again") from e
         return int(arrays["stop"].item()), jax.tree.unflatten(structure, restored)
