@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,6 +53,53 @@ def origins(
     )
 
 
+@app.command("real-model")
+def real_model(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="MODEL...", help="Folder, GGUF file, hub id, or a name from `linrep list models`."),
+    ] = None,
+    revisions: Annotated[
+        str | None,
+        typer.Option(help="Checkpoints a,b,c of one model: revisions of a hub id, or folders inside its folder."),
+    ] = None,
+    pairs: Annotated[list[str] | None, typer.Option(help="Concept or file of word pairs; may be given again.")] = None,
+    contexts: Annotated[list[str] | None, typer.Option(help="Context set or file; may be given again.")] = None,
+    draws: Annotated[int | None, typer.Option(help="Redraws per null. [default: 1000]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all nulls. [default: 0]")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, ... [default: auto]")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16. [default: float32]")] = None,
+    config: common.ConfigFile = None,
+    out: common.Out = None,
+    overwrite: common.Overwrite = False,
+    as_json: common.Json = False,
+) -> None:
+    """Run the experiments L1 to L7 on causal language models, side by side.
+
+    Parallelism and heat map of word pairs; alignment of context differences with word directions; word directions as
+    probes on contexts; interventions at the final layer and in the middle; every metric through the layers; and with
+    --revisions over checkpoints of training. Every number has its null beside it. Example:
+    linrep study real-model smollm2-135m
+    """
+    from linrep.runs.config import load_config
+    from linrep.studies.real_experiments import RealModelConfig, study_real_model
+
+    options = {
+        "models": tuple(models) if models else None, "pairs": pairs or None, "contexts": contexts or None,
+        "draws": draws, "seed": seed,
+        "revisions": tuple(r.strip() for r in revisions.split(",") if r.strip()) if revisions else None,
+        "device": device, "dtype": dtype,
+    }  # fmt: skip
+    resolved = load_config(RealModelConfig, config, options)
+    names = "-".join(Path(m).stem if m.endswith(".gguf") else Path(m).name for m in resolved.models)
+    folder = out or Path(f"runs/real-model-{names}{'-checkpoints' if resolved.revisions else ''}")
+    run = common.run_study(study_real_model, resolved, folder, overwrite=overwrite)
+    from linrep.cli.study_tables import show_experiments
+
+    summary = show_experiments(run)
+    common.finish({"run": run.path, "experiments": summary}, as_json, run.path)
+
+
 def show(run: Run) -> list[dict[str, Any]]:
     """Print every cell with its steps and excess, and the verdict on every prediction; return the verdicts."""
     cells, summary = run.table("cells"), run.table("summary")
@@ -87,3 +135,72 @@ def _cell_row(row: dict[str, Any], summary: Any) -> list[str]:
     excess = "–" if row["excess"] is None else f"{row['excess']:.4f}"
     return [row["source"], row["families"], f"{row['converged']}/{row['seeds']}", str(row["steps_taken"]), excess,
             *shown]  # fmt: skip
+
+
+@app.command()
+def calibration(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Folder, GGUF file, hub id, or a name from `linrep list models`. [default: smollm2-135m]"),
+    ] = None,
+    inner_product: Annotated[list[str] | None, typer.Option(help="May be given again. [default: every one]")] = None,
+    no_contexts: Annotated[
+        bool, typer.Option("--no-contexts", help="Word pairs only: needs the file, no torch.")
+    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A small version: shows that it runs, no rate.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything drawn. [default: 0]")] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision of a hub model.")] = None,
+    config: common.ConfigFile = None,
+    out: common.Out = None,
+    overwrite: common.Overwrite = False,
+    page: common.WithReport = True,
+    as_json: common.Json = False,
+) -> None:
+    """Find out what a p-value and a verdict are worth: their rates on nonsense, their power on planted directions.
+
+    Concepts that mean nothing are drawn from the model's own vocabulary in every way known to fool a null, and put
+    through the tests that a measurement uses. Example: linrep study calibration smollm2-135m --quick
+    """
+    from linrep.runs.config import load_config
+    from linrep.studies.calibration import CalibrationConfig, study_calibration
+
+    contexts: tuple[str, ...] | None = () if no_contexts else None
+    if contexts is None and config is None and find_spec("torch") is None:
+        common.note("torch is not installed: word pairs only (pip install 'linrep[hf]' adds contexts)")
+        contexts = ()
+    options = {
+        "model": model, "inner_products": inner_product or None, "contexts": contexts, "quick": quick or None,
+        "seed": seed, "revision": revision,
+    }  # fmt: skip
+    resolved = load_config(CalibrationConfig, config, options)
+    name = f"calibration-{Path(resolved.model).name}" + ("-quick" if resolved.quick else "")
+    run = common.run_study(study_calibration, resolved, out or Path("runs") / name, overwrite=overwrite)
+    wrong = show_calibration(run)
+    paths = [common.write_page([run], run.path / "report")] if page else []
+    result = {"run": run.path, "report": paths[0] if paths else None, "breaks": wrong}
+    common.finish(result, as_json, run.path, *paths)
+
+
+def show_calibration(run: Run) -> list[dict[str, Any]]:
+    """Print how often each kind of nonsense is called a common direction; return where that is above 5 %."""
+    import polars as pl
+
+    from linrep.geometry import verdicts
+    from linrep.studies.calibration_rates import CLAIMS, REAL, breaking
+
+    table = run.measurements.table.filter(pl.col("null").is_null(), pl.col("strength").is_null())
+    rate, discoveries = CLAIMS[verdicts.SPECIFIC]
+    products = table["inner_product"].unique(maintain_order=True).to_list()
+
+    def cell(kind: str, product: str) -> str:
+        own = table.filter(pl.col("concept") == kind, pl.col("inner_product") == product)
+        found = [own.filter(pl.col("metric") == m)["value"].to_list() for m in (rate, discoveries)]
+        return " / ".join(f"{values[0]:.3f}" for values in found if values) or "–"
+
+    kinds = table.filter(pl.col("metric") == rate)["concept"].unique(maintain_order=True).to_list()
+    common.print_table(
+        f"share called {verdicts.SPECIFIC!r} / false discoveries beside the real lists ({REAL!r}: the share found)",
+        ["concepts", *products],
+        [[kind, *(cell(kind, product) for product in products)] for kind in kinds],
+    )
+    return breaking(table, verdicts.SPECIFIC)

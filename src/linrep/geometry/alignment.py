@@ -111,13 +111,9 @@ def _nulls(
         _mean(_context_differences(sources.representations, sources.model, contexts, contexts.names[i]))
     )
     vectors = sources.model.vectors
-    n = min(int(tokens.n_pairs[j]), len(vectors) // 2)
+    n = int(tokens.n_pairs[j])
     rng = np.random.default_rng([seed, *contexts.names[i].encode()])
-    sums = np.stack(
-        [vectors[w[:n]].sum(axis=0) - vectors[w[n:]].sum(axis=0)
-         for w in (rng.choice(len(vectors), 2 * n, replace=False) for _ in range(draws))]
-    )  # fmt: skip
-    random = metrics.unit(sums.astype(np.float64)) @ delta
+    random = metrics.unit(random_word_directions(vectors, n, draws, rng).astype(np.float64)) @ delta
     out = []
     for null, sample in (("mismatched", others), ("random word pairs", random)):
         if len(sample):
@@ -127,6 +123,17 @@ def _nulls(
                 | {"p_value": nulls.p_value(float(cosines[j]), sample)}
             )
     return out
+
+
+def random_word_directions(
+    vectors: Float[np.ndarray, "word dim"], n_pairs: int, draws: int, rng: np.random.Generator
+) -> Float[np.ndarray, "draw dim"]:
+    """Summed difference of `n_pairs` pairs of distinct random words (as many as there are words for), each draw."""
+    n = min(n_pairs, len(vectors) // 2)
+    return np.stack(
+        [vectors[w[:n]].sum(axis=0) - vectors[w[n:]].sum(axis=0)
+         for w in (rng.choice(len(vectors), 2 * n, replace=False) for _ in range(draws))]
+    )  # fmt: skip
 
 
 def _interval(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from linrep.geometry import interchange, metrics
+from linrep.geometry import clusters, interchange, metrics, probes
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,10 @@ METRICS: dict[str, Metric] = {
                "token and context pairs", "untrained", "rotation (Euclidean)", "Soudry et al. 2018"),
         Metric("steering_specificity", metrics.steering_specificity, "concept, concept_other", "nats per unit",
                "(−∞, ∞)", "diagonal", "pairs, split in two", "random directions of equal norm", _EITHER, _LRH),
+        Metric("parallelism_between", clusters.parallelism_between, "concept, layer", "cosine", "[−1, 1]", "1",
+               "context pairs of two templates", "flips of whole templates", _EITHER, _ORIGINS),
+        Metric("probe_auc", probes.auc, "concept, layer", "AUC", "[0, 1]", "1", "word pairs and contexts",
+               "random word pairs, untrained", "any invertible map of λ and γ", _LRH),
         Metric("log_odds_residual", interchange.log_odds_residual, "concept", "nats", "[0, ∞)", "0", "a world",
                "untrained", "any invertible map of λ and γ", _ORIGINS),
         Metric("share_in_span", interchange.share_in_span, "concept", "share of ‖Δ‖²", "[0, 1]", "1", "λ and pairs",

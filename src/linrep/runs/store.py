@@ -49,11 +49,13 @@ CONFIG_FILE = "config.toml"
 MEASUREMENTS_FILE = "measurements.parquet"
 ARRAYS_FILE = "arrays.safetensors"
 
-Kind = Literal["simulate", "measure", "origins", "sweep"]
+Kind = Literal["simulate", "measure", "origins", "sweep", "calibration", "real-model"]
 
 # The metric whose status is that of a seed of a source, or of a concept of a model.
 _STATUS_METRIC = {
     "simulate": "excess_loss", "origins": "excess_loss", "sweep": "excess_loss", "measure": "parallelism",
+    "real-model": "parallelism",
+    "calibration": "parallelism",
 }  # fmt: skip
 
 

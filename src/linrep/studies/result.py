@@ -44,7 +44,7 @@ class StudyResult:
         Provenance and everything the report says about how the numbers were made.
     """
 
-    kind: Literal["simulate", "measure", "origins", "sweep"]
+    kind: Literal["simulate", "measure", "origins", "sweep", "calibration", "real-model"]
     title: str
     config: StudyConfig
     measurements: Measurements
