@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import entropy, kstest
+from scipy.stats import t as student_t
 from sklearn.metrics import roc_auc_score
 
 from linrep.errors import InvalidInputError
@@ -37,7 +38,7 @@ def test_its_interval_is_the_jackknife_over_groups(seed):
     left = np.array([clusters.parallelism_between(d[group != g], group[group != g]) for g in range(4)])
     value = clusters.parallelism_between(d, group)
     low, high = clusters.parallelism_between_interval(d, group)
-    reach = 3.182446 * np.sqrt(3 / 4 * np.square(left - np.mean(left)).sum())
+    reach = student_t.ppf(0.975, 3) * np.sqrt(3 / 4 * np.square(left - np.mean(left)).sum())
     assert (low, high) == pytest.approx((max(value - reach, -1), min(value + reach, 1)), rel=1e-5)
 
 
@@ -92,7 +93,7 @@ def test_auc_interval_is_the_jackknife_over_groups(seed):
     ga, gb = np.arange(12) % 4, np.arange(15) % 4
     left = np.array([float(probes.auc(a[ga != g], b[gb != g])) for g in range(4)])
     value = float(probes.auc(a, b))
-    reach = 3.182446 * np.sqrt(3 / 4 * np.square(left - np.mean(left)).sum())
+    reach = student_t.ppf(0.975, 3) * np.sqrt(3 / 4 * np.square(left - np.mean(left)).sum())
     assert probes.auc_interval(a, b, ga, gb) == pytest.approx((max(value - reach, 0), min(value + reach, 1)), rel=1e-5)
 
 
