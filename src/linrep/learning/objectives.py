@@ -18,10 +18,9 @@ from jaxtyping import Array, Float
 
 # Rows of 16 float32 fill the widest vector registers; a row length of 27 or 243 costs up to 60 % more time.
 _LANES = 16
-# Logits of a block: half a MiB, so that a few such arrays stay in the cache of one core. Less than four blocks' worth
-# is done in one: m = 7 was slower in blocks, m = 8 faster (LOG.md).
+# Logits of a block: half a MiB, so that a few such arrays stay in the cache of one core. From m = 7 on there are
+# several: of a single one XLA makes slower products, because it sees that tables are stored transposed (LOG.md).
 _BLOCK_LOGITS = 2**17
-_FEWEST_BLOCKS = 4
 
 
 class Target(eqx.Module):
@@ -66,8 +65,8 @@ class BlockTarget(eqx.Module):
         """Target of p(x) and of the rows of p(y|x) in order, which are never all held in float64."""
         n = len(p_context)
         n_blocks = n * n_tokens // _BLOCK_LOGITS + 1
-        rows = n if n_blocks < _FEWEST_BLOCKS else -(-n // n_blocks)
-        rows += -rows % _LANES if n_blocks >= _FEWEST_BLOCKS else 0
+        rows = -(-n // n_blocks)
+        rows += -rows % _LANES if n_blocks > 1 else 0
         n_blocks = -(-n // rows)
         joint, start = np.zeros((n_blocks * rows, n_tokens), dtype), 0
         for part in blocks_of_rows:
