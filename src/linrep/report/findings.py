@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from linrep.geometry import verdicts
 from linrep.report.data import (
     CONVERGED,
     INNER_PRODUCTS,
@@ -23,9 +24,6 @@ from linrep.report.data import (
 # On the way to a solution the excess falls like 1/step, so it halves while the steps double; a seed whose excess
 # falls by less than half of that is called stuck. The page prints both falls beside the word.
 _STUCK = 0.25
-_COMMON = "common direction"
-_SPECIFIC = "common direction, pair-specific"
-_TOO_FEW = "too few pairs"
 
 
 def number(x: float | None, digits: int = 2) -> str:
@@ -209,7 +207,7 @@ def _capital(text: str) -> str:
 
 
 def verdict_counts(view: ModelView) -> list[dict[str, Any]]:
-    """Per inner product: concepts judged, with a common direction, pair-specific among them, too few pairs."""
+    """Per inner product: concepts judged, with a common direction, with columns that only differ, too few pairs."""
     rows = []
     for product in view.inner_products:
         said = view.verdicts.filter(pl.col("inner_product") == product)["verdict"]
@@ -220,10 +218,10 @@ def verdict_counts(view: ModelView) -> list[dict[str, Any]]:
                 "product": product,
                 "name": product_name(product),
                 "phrase": product_phrase(product),
-                "judged": int((said != _TOO_FEW).sum()),
-                "common": int(said.is_in([_COMMON, _SPECIFIC]).sum()),
-                "specific": int((said == _SPECIFIC).sum()),
-                "too_few": int((said == _TOO_FEW).sum()),
+                "judged": int((said != verdicts.TOO_FEW).sum()),
+                "common": int((said == verdicts.SPECIFIC).sum()),
+                "differ": int((said == verdicts.COMMON).sum()),
+                "too_few": int((said == verdicts.TOO_FEW).sum()),
                 "parallelism": number(_median(_judged(view, product))),
             }
         )
@@ -231,7 +229,7 @@ def verdict_counts(view: ModelView) -> list[dict[str, Any]]:
 
 
 def _judged(view: ModelView, product: str) -> pl.Series:
-    return view.parallelism.filter(pl.col("inner_product") == product, pl.col("status") != _TOO_FEW)["value"]
+    return view.parallelism.filter(pl.col("inner_product") == product, pl.col("status") != verdicts.TOO_FEW)["value"]
 
 
 def orthogonality_rows(view: ModelView) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from linrep import __version__
 from linrep.errors import InvalidInputError, StorageError
+from linrep.report.calibration import calibration_content
 from linrep.report.content import page_content, provenance
 from linrep.report.origins import origins_content
 from linrep.report.theme import DARK, LIGHT
@@ -27,6 +28,9 @@ Progress = Callable[[float, str], None]
 
 INDEX = "index.html"
 FIGURES = "figures"
+
+# Kinds of runs that stand on a page of their own.
+_OWN_PAGE = {"origins": origins_content, "calibration": calibration_content}
 
 
 def write_report(runs: Sequence[Run], out: str | Path, *, progress: Progress | None = None) -> Path:
@@ -57,15 +61,30 @@ def write_report(runs: Sequence[Run], out: str | Path, *, progress: Progress | N
     if not runs:
         raise InvalidInputError("a report needs at least one run; simulate or measure first")
     _check_target(out)
-    studied = [run for run in runs if run.kind == "origins"]
+    studied = [run for run in runs if run.kind in _OWN_PAGE]
     if studied and len(runs) > 1:
-        raise InvalidInputError(f"the origins study has a page of its own: report {studied[0].path} alone")
+        raise InvalidInputError(f"the {studied[0].kind} study has a page of its own: report {studied[0].path} alone")
     if swept := [run.path for run in runs if run.kind == "sweep"]:
         raise InvalidInputError(f"a sweep has no page: read {swept[0] / 'runs.parquet'}, a row a run, or report others")
+    content = page_content(runs) if not studied else _OWN_PAGE[studied[0].kind](studied[0])
+    return write_page(content, runs, out, progress=progress)
+
+
+def write_page(
+    content: Mapping[str, Any], runs: Sequence[Run], out: str | Path, *, progress: Progress | None = None
+) -> Path:
+    """Write one page from its content (template, figures and what the template takes), with where its runs come from.
+
+    Raises
+    ------
+    StorageError
+        As `write_report`.
+    """
+    out = Path(out).absolute()
+    _check_target(out)
     tell = progress or (lambda _fraction, _text: None)
     tell(0.0, "reading the tables")
-    content = page_content(runs) if not studied else origins_content(studied[0])
-    content["runs"] = [provenance(run) for run in runs]
+    content = {**content, "runs": [provenance(run) for run in runs]}
     figures = content["figures"]
     folder = new_partial(out)
     try:
