@@ -34,11 +34,12 @@ def exact_excess(world: World, embeddings: np.ndarray, unembeddings: np.ndarray)
     return float(world.p_context @ losses) - world.entropy_floor()
 
 
-@pytest.mark.parametrize("predictor", ["factored", "table", "mlp"])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    ("predictor", "seed"), [("factored", 0), ("factored", 1), ("table", 0), ("table", 1), ("mlp", 0)]
+)
 def test_sampled_descent_reaches_the_minimum_of_exact_descent(predictor, seed):
     world = small_world()
-    options: dict[str, Any] = {"dim": 6, "predictor": predictor, "seed": seed, "n_snapshots": 3, "steps": 4000}
+    options: dict[str, Any] = {"dim": 6, "predictor": predictor, "seed": seed, "n_snapshots": 3, "steps": 2000}
     by_sampling = fit_sampled(world, optimizer="sgd", contexts=world.context_concepts, **options)
     by_descent = fit(world, step_size=by_sampling.settings["step_size"], **options)
     assert by_descent.excess[0, -1] < 0.02
@@ -154,7 +155,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(tmp_path):
 
 def test_checkpoints_on_the_clock(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "_SECONDS", -1.0)  # one at every stop
-    options: dict[str, Any] = {"dim": 3, "steps": 600, "n_snapshots": 4, "optimizer": "momentum"}
+    options: dict[str, Any] = {"dim": 3, "steps": 600, "n_snapshots": 4, "optimizer": "adam"}
     assert same(fit_sampled(small_world(), **options, checkpoint=tmp_path / "c"), fit_sampled(small_world(), **options))
 
 
@@ -206,7 +207,7 @@ def test_contexts_asked_for_are_sorted_and_single():
 @pytest.mark.parametrize("law", ["at-most-0", "kept-0.3", "masked-0.5"])
 def test_contexts_that_are_kept_by_default_exist(law):
     world = small_world(law)
-    trained = fit_sampled(world, dim=3, steps=5, n_snapshots=2, predictor="table")
+    trained = fit_sampled(world, dim=3, steps=5, n_snapshots=2)
     assert np.isin(context_codes(trained.context_concepts), context_codes(world.context_concepts)).all()
 
 
