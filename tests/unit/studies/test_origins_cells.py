@@ -42,6 +42,12 @@ def test_the_number_of_seeds_is_the_most_that_a_family_wants():
     assert {p.seeds for p in QUICK} == {3}
 
 
+@pytest.mark.parametrize("family", OF_CELLS)
+def test_the_headline_families_want_thirty_seeds_by_themselves(family: str):
+    expected = {"B": {30}, "C": {30}, "J": {30}, "F": {10, 30}}.get(family, {10})
+    assert {p.seeds for p in plan([family])} == expected
+
+
 def test_a_shared_cell_is_planned_once_with_every_family():
     base = next(p for p in EVERYTHING if p.cell == Cell())
     assert {"A", "B", "C", "E", "F", "G", "J"} <= set(base.families)

@@ -72,7 +72,7 @@ def test_bad_values_disagree(name: str, metric: str, bad: float):
 def test_only_the_last_step_and_the_values_own_rows_count():
     early = rows(CELL, {name: [0.5] * 3 for name in GOOD}, step=0)
     nulls = rows(CELL, {"alignment": [0.1] * 3}, null="untrained", null_value=0.1)
-    measured = Measurements.from_rows(early + nulls + rows(CELL, GOOD))
+    measured = Measurements.from_rows(early + rows(CELL, GOOD) + nulls)
     found = {c.prediction: c for c in cell_comparisons([Planned(CELL, ("B",), 3)], measured)}
     assert found["P3"].verdict == "agree" and found["P3"].n == 3
 
