@@ -149,6 +149,8 @@ def test_the_verb_prints_tables_and_json(linrep, folder):
     ran = linrep("study", "real-model", folder / "gpt2", *options(folder), "--out", "run", "--json")
     assert ran.code == 0, ran.err
     said = json.loads(ran.out)
+    page = Path(said["report"])
+    assert page.is_file() and "L5 in the middle" in page.read_text()
     assert {"alignment", "probe", "steering_final", "steering_middle", "winograd"} <= set(said["experiments"])
     assert "tied" in ran.err and "L4" in ran.err
     again = linrep("study", "real-model", "--config", Path(said["run"]) / "config.toml", "--out", "run")
@@ -160,7 +162,8 @@ def test_checkpoints_have_their_step(linrep, folder):
         "study", "real-model", folder / "trained", "--revisions", "step100,step2000", *options(folder), "--out", "run"
     )
     assert ran.code == 0, ran.err
-    run = Run.load(Path(ran.out.strip()))
+    run = Run.load(Path(ran.out.split()[0]))
+    assert (run.path / "report/figures/over-training.svg").is_file()
     assert set(table_of(run, "probe")["step"]) == {100, 2000}
     assert set(run.measurements.where(metric="parallelism").table["step"].unique()) == {100, 2000}
     assert run.table("layers") is None

@@ -72,6 +72,7 @@ def real_model(
     config: common.ConfigFile = None,
     out: common.Out = None,
     overwrite: common.Overwrite = False,
+    page: common.WithReport = True,
     as_json: common.Json = False,
 ) -> None:
     """Run the experiments L1 to L7 on causal language models, side by side.
@@ -81,6 +82,7 @@ def real_model(
     --revisions over checkpoints of training. Every number has its null beside it. Example:
     linrep study real-model smollm2-135m
     """
+    from linrep.cli.study_tables import show_experiments
     from linrep.runs.config import load_config
     from linrep.studies.real_experiments import RealModelConfig, study_real_model
 
@@ -94,10 +96,10 @@ def real_model(
     names = "-".join(Path(m).stem if m.endswith(".gguf") else Path(m).name for m in resolved.models)
     folder = out or Path(f"runs/real-model-{names}{'-checkpoints' if resolved.revisions else ''}")
     run = common.run_study(study_real_model, resolved, folder, overwrite=overwrite)
-    from linrep.cli.study_tables import show_experiments
-
     summary = show_experiments(run)
-    common.finish({"run": run.path, "experiments": summary}, as_json, run.path)
+    paths = [common.write_page([run], run.path / "report")] if page else []
+    result = {"run": run.path, "report": paths[0] if paths else None, "experiments": summary}
+    common.finish(result, as_json, run.path, *paths)
 
 
 def show(run: Run) -> list[dict[str, Any]]:

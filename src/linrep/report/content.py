@@ -17,7 +17,7 @@ from linrep.report.theme import Figure
 from linrep.runs.store import Run
 
 # Kind of a run -> the verb that makes it, where they differ.
-_VERBS = {"origins": "study origins", "calibration": "study calibration"}
+_VERBS = {"origins": "study origins", "calibration": "study calibration", "real-model": "study real-model"}
 
 # Short headings of the nulls in the table of concepts, in its order.
 _NULL_HEADINGS = {

@@ -19,6 +19,7 @@ from linrep import __version__
 from linrep.errors import InvalidInputError, StorageError
 from linrep.report.calibration import calibration_content
 from linrep.report.content import page_content, provenance
+from linrep.report.experiments import experiments_content
 from linrep.report.origins import origins_content
 from linrep.report.theme import DARK, LIGHT
 from linrep.runs.files import new_partial, put_in_place, write_bytes
@@ -30,7 +31,7 @@ INDEX = "index.html"
 FIGURES = "figures"
 
 # Kinds of runs that stand on a page of their own.
-_OWN_PAGE = {"origins": origins_content, "calibration": calibration_content}
+_OWN_PAGE = {"origins": origins_content, "calibration": calibration_content, "real-model": experiments_content}
 
 
 def write_report(runs: Sequence[Run], out: str | Path, *, progress: Progress | None = None) -> Path:
