@@ -24,6 +24,7 @@ from linrep.errors import InvalidInputError, StorageError, UnknownNameError
 from linrep.geometry import metrics
 from linrep.geometry.inner_products import InnerProduct
 from linrep.geometry.pairs import ConceptPairs, Side
+from linrep.geometry.rows import Gamma
 
 # An estimator maps (negative, positive) "pair dim", in the common space, to one direction of any length.
 Estimator = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -201,7 +202,7 @@ class ConceptDirections:
 
 
 def estimate_directions(
-    rows: Float[np.ndarray, "row dim"],
+    rows: Gamma,
     pairs: ConceptPairs,
     inner_product: InnerProduct,
     *,

@@ -10,15 +10,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
 from scipy import linalg
-from sklearn.covariance import ledoit_wolf_shrinkage
 
 from linrep.errors import DegenerateGeometryWarning, InvalidInputError
+from linrep.geometry.rows import Gamma, blocks
 
-_BLOCK = 8192  # rows widened to float64 at a time: memory stays near one block whatever the vocabulary
+# The symmetric product A Aᵀ + C of the linear algebra library.
+(_SYRK,) = linalg.get_blas_funcs(("syrk",), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -70,26 +72,87 @@ class InnerProduct:
         return wide if root is None else (wide.reshape(-1, self.dim) @ root).reshape(wide.shape)
 
 
-def covariance(gamma: Float[np.ndarray, "token dim"]) -> Float[np.ndarray, "dim dim"]:
+def covariance(gamma: Gamma) -> Float[np.ndarray, "dim dim"]:
     """Covariance of γ over the vocabulary, C = (1/n) Σ (γ − γ̄)(γ − γ̄)ᵀ, in float64.
 
     Rows are widened and centred in blocks, so that a 16-bit matrix never stands in memory as float64.
     """
-    mean = gamma.mean(axis=0, dtype=np.float64)
-    total = np.zeros((gamma.shape[1], gamma.shape[1]))
-    for start in range(0, len(gamma), _BLOCK):
-        block = gamma[start : start + _BLOCK] - mean
-        total += block.T @ block
-    return total / len(gamma)
+    upper, _ = _moments(gamma)
+    upper += np.triu(upper, 1).T
+    return upper
 
 
-def euclidean(gamma: Float[np.ndarray, "token dim"]) -> InnerProduct:
+def _moments(gamma: Gamma) -> tuple[Float[np.ndarray, "dim dim"], float]:
+    """Upper triangle of the covariance (zeros below it), and the mean of ‖γ − γ̄‖⁴, over the vocabulary."""
+    n, dim = gamma.shape
+    mean = np.zeros(dim)
+    for block in blocks(gamma):
+        mean += block.sum(axis=0)
+    mean /= n
+    total, fourth = np.zeros((dim, dim), order="F"), 0.0
+    for block in blocks(gamma):
+        block -= mean
+        fourth += float(np.square(np.einsum("td,td->t", block, block)).sum())
+        # Half the work of a general product, added in place.
+        total = _SYRK(1.0, block.T, beta=1.0, c=total, overwrite_c=True)
+    total /= n
+    return total, fourth / n
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Eigenvalues and eigenvectors of Cov(γ), made once however many inner products are built from them.
+
+    Parameters
+    ----------
+    gamma
+        All unembeddings of the real vocabulary, without padding rows.
+    """
+
+    gamma: Gamma
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(tokens, dim) of γ."""
+        return len(self.gamma), self.gamma.shape[1]
+
+    @cached_property
+    def _parts(self) -> tuple[np.ndarray, np.ndarray, float]:
+        upper, fourth = _moments(self.gamma)
+        # Divide and conquer: all vectors are wanted. They take the place of the covariance.
+        values, vectors = linalg.eigh(upper, lower=False, driver="evd", overwrite_a=True)
+        return values, vectors, fourth
+
+    @property
+    def values(self) -> Float[np.ndarray, "dim"]:
+        """Eigenvalues, increasing."""
+        return self._parts[0]
+
+    @property
+    def vectors(self) -> Float[np.ndarray, "dim dim"]:
+        """Eigenvectors, in columns."""
+        return self._parts[1]
+
+    @property
+    def shrinkage(self) -> float:
+        """Ledoit–Wolf weight s of the identity, from ‖C‖² = Σ λ² and the mean of ‖γ − γ̄‖⁴."""
+        (n, dim), (values, _, fourth) = self.shape, self._parts
+        distance = np.square(values - values.mean()).sum() / dim
+        noise = (fourth - np.square(values).sum()) / (dim * n)
+        return float(min(noise, distance) / distance) if noise > 0 and distance > 0 else 0.0
+
+
+def _spectrum(gamma: Gamma | Spectrum) -> Spectrum:
+    return gamma if isinstance(gamma, Spectrum) else Spectrum(gamma)
+
+
+def euclidean(gamma: Gamma | Spectrum) -> InnerProduct:
     """Return the product of the coordinates as they are stored; not identified by the loss, training picks it."""
     dim = gamma.shape[1]
     return InnerProduct(name="euclidean", dim=dim, rank=dim)
 
 
-def causal(gamma: Float[np.ndarray, "token dim"], *, floor: float = 0.0) -> InnerProduct:
+def causal(gamma: Gamma | Spectrum, *, floor: float = 0.0) -> InnerProduct:
     """Causal inner product: γ-side C⁻¹, λ-side C, with C = Cov(γ) over the vocabulary.
 
     Invariant under (λ, γ) → (Aλ, A⁻ᵀγ) at full rank without floor. Directions in which γ does not vary are
@@ -98,7 +161,7 @@ def causal(gamma: Float[np.ndarray, "token dim"], *, floor: float = 0.0) -> Inne
     Parameters
     ----------
     gamma
-        All unembeddings of the real vocabulary, without padding rows.
+        All unembeddings of the real vocabulary, without padding rows, or their `Spectrum`.
     floor
         Eigenvalues of C below ``floor × largest`` are raised to it; 0 leaves them.
 
@@ -110,32 +173,34 @@ def causal(gamma: Float[np.ndarray, "token dim"], *, floor: float = 0.0) -> Inne
 
     Source: Park, Choe, Veitch, "The Linear Representation Hypothesis and the Geometry of LLMs", ICML 2024.
     """
-    return _from_covariance("causal", covariance(gamma), len(gamma), floor=floor)
+    spectrum = _spectrum(gamma)
+    if not 0 <= floor < 1:
+        raise InvalidInputError(f"floor is a fraction of the largest eigenvalue, in [0, 1), not {floor}")
+    return _from_spectrum("causal", spectrum.values, spectrum.vectors, spectrum.shape[0], floor=floor)
 
 
-def shrunk(gamma: Float[np.ndarray, "token dim"]) -> InnerProduct:
+def shrunk(gamma: Gamma | Spectrum) -> InnerProduct:
     """Causal inner product of the Ledoit–Wolf covariance (1 − s) C + s (tr C / d) I.
 
     Always of full rank; the weight s is reported as `shrinkage`. Not invariant under linear maps.
 
     Source: Ledoit, Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", 2004.
     """
-    centred = gamma - gamma.mean(axis=0, dtype=np.float64)
-    s = float(ledoit_wolf_shrinkage(centred, assume_centered=True))
-    c = covariance(gamma)
-    c = (1 - s) * c + s * np.trace(c) / len(c) * np.eye(len(c))
-    return _from_covariance("shrunk", c, len(gamma), shrinkage=s)
+    spectrum = _spectrum(gamma)
+    s, values = spectrum.shrinkage, spectrum.values
+    return _from_spectrum(
+        "shrunk", (1 - s) * values + s * values.mean(), spectrum.vectors, spectrum.shape[0], shrinkage=s
+    )
 
 
-def without_top_component(gamma: Float[np.ndarray, "token dim"]) -> InnerProduct:
+def without_top_component(gamma: Gamma | Spectrum) -> InnerProduct:
     """Return the Euclidean product with the first principal component of γ projected out, on both sides.
 
     The control for causal against Euclidean: if this one projection (mostly word frequency) does what whitening
     does, the gain is no evidence for the whole covariance.
     """
-    c = covariance(gamma)
-    dim = len(c)
-    _, top = linalg.eigh(c, subset_by_index=[dim - 1, dim - 1])
+    spectrum = _spectrum(gamma)
+    dim, top = spectrum.shape[1], spectrum.vectors[:, -1:]
     projection = np.eye(dim) - top @ top.T
     return InnerProduct(
         "euclidean without top component",
@@ -146,17 +211,21 @@ def without_top_component(gamma: Float[np.ndarray, "token dim"]) -> InnerProduct
     )
 
 
-def _from_covariance(
-    name: str, c: np.ndarray, n_tokens: int, *, floor: float = 0.0, shrinkage: float = 0.0
+def _from_spectrum(
+    name: str,
+    values: np.ndarray,
+    vectors: np.ndarray,
+    n_tokens: int,
+    *,
+    floor: float = 0.0,
+    shrinkage: float = 0.0,
 ) -> InnerProduct:
-    if not 0 <= floor < 1:
-        raise InvalidInputError(f"floor is a fraction of the largest eigenvalue, in [0, 1), not {floor}")
-    values, vectors = linalg.eigh(c, driver="evd")  # divide and conquer: all vectors are wanted
+    dim = len(values)
     largest = float(values[-1])
     if not largest > 0:
         raise InvalidInputError("all unembeddings are equal: their covariance is zero")
     # Below this an eigenvalue is rounding of the Gram product, not variance.
-    kept = values > largest * len(c) * np.finfo(np.float64).eps
+    kept = values > largest * dim * np.finfo(np.float64).eps
     rank = int(kept.sum())
     # A floor that raises no direction in which the tokens vary leaves the simplex as it is.
     if shrinkage == 0 and rank >= n_tokens - 1 and values[kept][0] >= floor * largest:
@@ -168,14 +237,18 @@ def _from_covariance(
         )
     if floor > 0:  # raised directions count as present, with the floor as their variance
         values, kept = np.maximum(values, floor * largest), np.ones_like(kept)
-    values, vectors = values[kept], vectors[:, kept]
-    # A matrix times its own transpose: exactly symmetric, and half the work of a general product.
+    if not kept.all():
+        values, vectors = values[kept], vectors[:, kept]
+    # A matrix times its own transpose: exactly symmetric, and half the work of a general product. One after the
+    # other: at width 8,192 each of these is half a gigabyte.
     quarter = values**0.25
-    up, down = vectors * quarter, vectors / quarter
-    half, inverse_half = up @ up.T, down @ down.T
+    factor = vectors * quarter
+    half = factor @ factor.T
+    np.divide(vectors, quarter, out=factor)
+    inverse_half = factor @ factor.T
     return InnerProduct(
         name,
-        len(c),
+        dim,
         rank=int(kept.sum()),
         unembedding_root=inverse_half,
         embedding_root=half,
@@ -185,8 +258,8 @@ def _from_covariance(
     )
 
 
-# Name -> constructor from the unembeddings: the one table that commands and `list` read.
-INNER_PRODUCTS: dict[str, Callable[[np.ndarray], InnerProduct]] = {
+# Name -> constructor from the unembeddings or their spectrum: the one table that commands and `list` read.
+INNER_PRODUCTS: dict[str, Callable[[np.ndarray | Spectrum], InnerProduct]] = {
     "euclidean": euclidean,
     "causal": causal,
     "shrunk": shrunk,

@@ -16,7 +16,7 @@ import polars as pl
 from linrep.errors import InvalidInputError, UnknownNameError
 from linrep.geometry import alignment, metrics, nulls, verdicts
 from linrep.geometry.directions import ConceptDirections, estimate_directions
-from linrep.geometry.inner_products import INNER_PRODUCTS, InnerProduct
+from linrep.geometry.inner_products import INNER_PRODUCTS, InnerProduct, Spectrum
 from linrep.geometry.measurements import Measurements
 from linrep.geometry.pairs import ConceptPairs
 from linrep.geometry.representations import Representations
@@ -101,32 +101,38 @@ def measure(
     verdict_rows: list[dict[str, Any]] = []
     pair_rows: list[dict[str, Any]] = []
     directions = {}
-    for k, name in enumerate(inner_products):
+    # One covariance and one decomposition a model, whatever the number of inner products.
+    spectrum = Spectrum(representations.unembeddings)
+    plain_spectrum = None if untrained is None else Spectrum(untrained.unembeddings)
 
-        def step(fraction: float, text: str, done: int = k, name: str = name) -> None:
+    # A function, so that the matrices of one inner product are gone before those of the next are made.
+    def under(k: int, name: str) -> None:
+        def step(fraction: float, text: str) -> None:
             if progress is not None:
-                progress((done + fraction) / len(inner_products), f"{name}: {text}")
+                progress((k + fraction) / len(inner_products), f"{name}: {text}")
 
         step(0.0, "covariance")
-        product = INNER_PRODUCTS[name](representations.unembeddings)
+        product = INNER_PRODUCTS[name](spectrum)
         model = nulls.NullModel.of(representations, product, pool)
         plain = None
-        if untrained is not None:
-            other = INNER_PRODUCTS[name](untrained.unembeddings)
-            plain = nulls.NullModel.of(untrained, other, pool)
+        if untrained is not None and plain_spectrum is not None:
+            plain = nulls.NullModel.of(untrained, INNER_PRODUCTS[name](plain_spectrum), pool)
 
         some, said, singles = _parallelism(model, plain, token_pairs, null_names, draws, seed, representations, step)
-        rows += some
-        verdict_rows += said
-        pair_rows += singles
+        rows.extend(some)
+        verdict_rows.extend(said)
+        pair_rows.extend(singles)
         directions[name] = estimate_directions(
             representations.unembeddings, token_pairs, product, provenance=representations.provenance
         )
-        rows += _heat_map(directions[name], token_pairs, product)
+        rows.extend(_heat_map(directions[name], token_pairs, product))
         if context_pairs is not None and representations.embeddings is not None:
             step(0.9, "alignment")
             sources = alignment.Sources(representations, model, untrained, plain)
-            rows += alignment.rows(sources, token_pairs, context_pairs, matched or {}, draws, seed)
+            rows.extend(alignment.rows(sources, token_pairs, context_pairs, matched or {}, draws, seed))
+
+    for k, name in enumerate(inner_products):
+        under(k, name)
     schema = dict.fromkeys(PAIR_COLUMNS, pl.String) | {"cosine": pl.Float64}
     return Measured(
         measurements=Measurements.from_rows(rows),

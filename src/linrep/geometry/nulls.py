@@ -20,6 +20,7 @@ from linrep.errors import InvalidInputError
 from linrep.geometry import metrics
 from linrep.geometry.inner_products import InnerProduct
 from linrep.geometry.representations import Representations
+from linrep.geometry.rows import Gamma
 
 _POOL_LIMIT = 20_000  # words in the pool: above this more words change nothing but memory
 _WINDOW = 800  # words of nearest frequency among which partners at a matching distance are sought
@@ -123,7 +124,7 @@ class NullModel:
         The words that nulls draw from.
     """
 
-    unembeddings: Float[np.ndarray, "token dim"]
+    unembeddings: Gamma
     inner_product: InnerProduct
     pool: WordPool
 
@@ -135,7 +136,15 @@ class NullModel:
     @cached_property
     def centre(self) -> Float[np.ndarray, "dim"]:
         """Mean word of the pool in the common space: what the loss cannot tell (γ + v) cancels against it."""
-        return self.inner_product.unembeddings(self.unembeddings[self.pool.rows].mean(axis=0, dtype=np.float64))
+        rows = self.pool.rows
+        sums = [self.unembeddings[rows[part]].sum(axis=0, dtype=np.float64) for part in self._parts]
+        return self.inner_product.unembeddings(np.sum(sums, axis=0) / len(rows))
+
+    @property
+    def _parts(self) -> list[slice]:
+        """Pieces of the pool whose words stand in float64 in about 64 MB, whatever the width."""
+        step = max(1, 8_000_000 // self.unembeddings.shape[1])
+        return [slice(start, start + step) for start in range(0, len(self.pool.rows), step)]
 
     @cached_property
     def vectors(self) -> Float[np.ndarray, "word dim"]:
@@ -144,8 +153,7 @@ class NullModel:
         float32: a null needs no more, once a common offset is gone.
         """
         vectors = np.empty((len(self.pool.rows), self.unembeddings.shape[1]), dtype=np.float32)
-        for start in range(0, len(vectors), 8192):
-            part = slice(start, start + 8192)
+        for part in self._parts:
             vectors[part] = self.carry(self.pool.rows[part]) - self.centre
         return vectors
 

@@ -7,16 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float
 
 from linrep.errors import InvalidInputError
+from linrep.geometry.rows import Gamma, StoredRows, blocks
 
 
-def _checked_matrix(name: str, array: Any, rows: str) -> np.ndarray:
+def _checked_matrix(name: str, array: Any, rows: str) -> Gamma:
     """Return `array` as a finite real matrix in its own float type, or raise one clear line."""
+    if isinstance(array, StoredRows) and 0 not in array.shape:
+        stored = cast(Gamma, array)
+        if not all(np.isfinite(block.sum()) for block in blocks(stored)):
+            raise InvalidInputError(f"{name} has NaN or infinite values: fetch the file again")
+        return stored
     matrix = np.asarray(array)
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise InvalidInputError(
@@ -53,7 +59,8 @@ class Representations:
     Parameters
     ----------
     unembeddings
-        γ, one row a token, as stored by the model (never folded or centred).
+        γ, one row a token, as stored by the model (never folded or centred). Of large models it can be
+        `StoredRows`, which are widened where they are indexed; ``numpy.asarray`` makes the whole matrix of them.
     embeddings
         λ, one row a context: the vector that meets γ (after any final norm).
     hidden_states
@@ -81,7 +88,7 @@ class Representations:
     (3, 3)
     """
 
-    unembeddings: Float[np.ndarray, "token dim"]
+    unembeddings: Gamma
     embeddings: Float[np.ndarray, "context dim"] | None = None
     hidden_states: Mapping[int, Float[np.ndarray, "context width"]] = field(default_factory=dict)
     tokens: tuple[str, ...] | None = None

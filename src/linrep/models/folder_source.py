@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from linrep.errors import ModelFileError
+from linrep.geometry.rows import StoredRows
 from linrep.models.registry import RECORD
 from linrep.models.safetensors_file import SafetensorsFolder, read_json
 from linrep.models.source import AbstractModelSource
@@ -70,8 +71,8 @@ class FolderSource(AbstractModelSource):
     def _embedding_name(self) -> str | None:
         return self._tensors.first(self.layout.embedding)
 
-    def _read(self, name: str) -> Float[np.ndarray, "..."]:
-        return self._tensors.read(name)
+    def _rows(self, name: str) -> Float[np.ndarray, "..."] | StoredRows:
+        return self._tensors.rows(name)
 
     def _read_vocabulary(self) -> Vocabulary:
         return read_vocabulary(self.path)

@@ -12,6 +12,7 @@ import mmap
 import re
 import struct
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from gguf.quants import dequantize
 from jaxtyping import Float
 
 from linrep.errors import ModelFileError
+from linrep.geometry.rows import StoredRows
 
 # struct format of each scalar value type of the header; 8 is a string and 9 an array.
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -227,10 +229,15 @@ class GgufFile:
 
     def read(self, name: str) -> Float[np.ndarray, "..."]:
         """One tensor as float32 (float64 if stored so); only its own bytes are read."""
+        rows = self.rows(name)
+        return rows if isinstance(rows, np.ndarray) else rows[:].reshape(self.tensors[name].shape)
+
+    def rows(self, name: str) -> Float[np.ndarray, "..."] | StoredRows:
+        """The same, but dequantised only where rows are asked for (all axes but the last count as rows)."""
         if name not in self.tensors:
             raise ModelFileError(f"{self.path}: has no tensor {name!r}")
         if name in self._home:
-            return self._home[name].read(name)
+            return self._home[name].rows(name)
         tensor = self.tensors[name]
         kind = GGMLQuantizationType.__members__.get(tensor.quantisation)
         if kind is None:
@@ -238,12 +245,22 @@ class GgufFile:
                 f"{self.path}: tensor {name!r} has {tensor.quantisation}, unknown to the gguf package; upgrade it"
             )
         raw = np.frombuffer(self._data, np.uint8, self._n_bytes(name), tensor.start)
-        if kind == GGMLQuantizationType.F64:
-            return raw.view(np.float64).reshape(tensor.shape)
+        if kind in _PLAIN or not raw.size:
+            return raw.view(_PLAIN.get(kind, np.float32)).reshape(tensor.shape)
+        rows = StoredRows(raw.reshape(math.prod(tensor.shape[:-1]), -1), tensor.shape[-1], partial(_dequantised, kind))
         try:
-            return dequantize(raw.reshape(*tensor.shape[:-1], -1), kind).reshape(tensor.shape)
+            rows[:1]
         except NotImplementedError as e:
             raise ModelFileError(
                 f"{self.path}: tensor {name!r} is {tensor.quantisation}, which the gguf package cannot dequantise; "
                 "use the file in another quantisation (F16, Q8_0)"
             ) from e
+        return rows
+
+
+# Types that are numbers as they stand.
+_PLAIN = {GGMLQuantizationType.F64: np.float64, GGMLQuantizationType.F32: np.float32}
+
+
+def _dequantised(kind: GGMLQuantizationType, codes: np.ndarray) -> np.ndarray:
+    return dequantize(np.ascontiguousarray(codes), kind)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from linrep.errors import ModelFileError
+from linrep.geometry.rows import StoredRows
 from linrep.models.gguf_file import GgufFile
 from linrep.models.layouts import model_type_of_gguf
 from linrep.models.source import AbstractModelSource
@@ -49,8 +50,8 @@ class GgufSource(AbstractModelSource):
     def _embedding_name(self) -> str | None:
         return EMBEDDING if EMBEDDING in self.header.tensors else None
 
-    def _read(self, name: str) -> Float[np.ndarray, "..."]:
-        return self.header.read(name)
+    def _rows(self, name: str) -> Float[np.ndarray, "..."] | StoredRows:
+        return self.header.rows(name)
 
     def _read_vocabulary(self) -> Vocabulary:
         model, pre = self.header.require("tokenizer.ggml.model"), self.header.get("tokenizer.ggml.pre")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float
 
 from linrep.errors import ModelFileError
+from linrep.geometry.rows import StoredRows
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -106,15 +107,37 @@ def tensor_bytes(name: str, info: TensorInfo) -> int:
 
 def read_tensor(name: str, info: TensorInfo) -> Float[np.ndarray, "..."]:
     """One tensor as float32 (float64 if stored so): a read-only map of the file, or an exact widening."""
+    return _WIDEN[info.dtype](_mapped(name, info))
+
+
+def read_rows(name: str, info: TensorInfo) -> Float[np.ndarray, "..."] | StoredRows:
+    """The same, but a matrix of 16-bit numbers stays as it is in the file until rows of it are asked for."""
+    mapped = _mapped(name, info)
+    if mapped.ndim != 2 or info.dtype not in ("F16", "BF16"):
+        return _WIDEN[info.dtype](mapped)
+    return StoredRows(mapped, mapped.shape[1], _WIDEN[info.dtype])
+
+
+def _mapped(name: str, info: TensorInfo) -> np.ndarray:
+    """One tensor as it is stored, bfloat16 as whole numbers of 16 bits."""
     n_bytes = tensor_bytes(name, info)
     raw_type = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}[info.dtype]
-    if n_bytes:
-        stored = np.asarray(np.memmap(info.file, raw_type, "r", info.start, info.shape))
-    else:
-        stored = np.zeros(info.shape, raw_type)  # an empty tensor cannot be mapped
-    if info.dtype == "BF16":  # the upper half of a float32
-        return np.left_shift(stored, 16, dtype=np.uint32).view(np.float32)
-    return stored.astype(np.float32) if info.dtype == "F16" else stored
+    if not n_bytes:
+        return np.zeros(info.shape, raw_type)  # an empty tensor cannot be mapped
+    return np.asarray(np.memmap(info.file, raw_type, "r", info.start, info.shape))
+
+
+def _bfloat16(stored: np.ndarray) -> np.ndarray:
+    """The upper half of a float32."""
+    return np.left_shift(stored, 16, dtype=np.uint32).view(np.float32)
+
+
+_WIDEN: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "F64": lambda stored: stored,
+    "F32": lambda stored: stored,
+    "F16": lambda stored: stored.astype(np.float32),
+    "BF16": _bfloat16,
+}
 
 
 @dataclass(frozen=True)
@@ -174,7 +197,14 @@ class SafetensorsFolder:
 
     def read(self, name: str) -> Float[np.ndarray, "..."]:
         """One tensor; only its own bytes are read."""
+        return read_tensor(name, self._require(name))
+
+    def rows(self, name: str) -> Float[np.ndarray, "..."] | StoredRows:
+        """The same, or rows of it that are read when they are asked for (see `read_rows`)."""
+        return read_rows(name, self._require(name))
+
+    def _require(self, name: str) -> TensorInfo:
         info = self.info(name)
         if info is None:
             raise ModelFileError(f"{self.folder}: has no tensor {name!r}")
-        return read_tensor(name, info)
+        return info

@@ -10,19 +10,23 @@ import abc
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from jaxtyping import Float
 
 from linrep.errors import MissingExtraError, ModelFileError
 from linrep.geometry.representations import Representations
+from linrep.geometry.rows import Gamma, StoredRows, blocks
 from linrep.models.layouts import Layout, layout_of
 from linrep.models.registry import locate
 from linrep.models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from linrep.models.transformers_model import TransformersModel
+
+
+_SMALL = 256 << 20  # bytes of γ as floats up to which `representations` holds all of it
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,8 @@ class AbstractModelSource(abc.ABC):
         """Tensor that holds W_E."""
 
     @abc.abstractmethod
-    def _read(self, name: str) -> Float[np.ndarray, "..."]:
-        """One tensor, as floats."""
+    def _rows(self, name: str) -> Float[np.ndarray, "..."] | StoredRows:
+        """One tensor, as floats or as rows that become floats when they are asked for."""
 
     @abc.abstractmethod
     def _read_vocabulary(self) -> Vocabulary:
@@ -98,17 +102,21 @@ class AbstractModelSource(abc.ABC):
         ModelFileError
             When there is no such matrix, or it has another shape than the configuration says, or NaN weights.
         """
+        return np.asarray(self.unembedding_rows())
+
+    def unembedding_rows(self) -> Gamma:
+        """The same, but not widened to floats before rows are asked for, unless it is stored as floats."""
         return self._matrix(self._output_name or self._embedding_name)
 
     def input_embeddings(self) -> Float[np.ndarray, "token dim"]:
         """W_E, one row a token, as stored; the same numbers as γ when the model ties them."""
-        return self._matrix(self._embedding_name)
+        return np.asarray(self._matrix(self._embedding_name))
 
-    def _matrix(self, name: str | None) -> Float[np.ndarray, "token dim"]:
+    def _matrix(self, name: str | None) -> Gamma:
         if name is None:
             reason = self._why_not_run() or f"is it a {self._model_type} language model?"
             raise ModelFileError(f"{self.path}: no embedding or output matrix found; {reason}")
-        matrix = self._read(name)
+        matrix = cast(Gamma, self._rows(name))
         if matrix.ndim != 2 or matrix.shape[1] != self._width or not len(matrix):
             raise ModelFileError(
                 f"{self.path}: tensor {name!r} has shape {matrix.shape}, not (tokens, {self._width}) as the "
@@ -116,18 +124,24 @@ class AbstractModelSource(abc.ABC):
             )
         # A sum is finite only if every weight is: one pass, no mask.
         with np.errstate(over="ignore", invalid="ignore"):
-            total = matrix.sum(dtype=np.float64)
-        if not np.isfinite(total):
+            finite = all(np.isfinite(block.sum()) for block in blocks(matrix))
+        if not finite:
             raise ModelFileError(f"{self.path}: tensor {name!r} has NaN or infinite weights; fetch the model again")
-        return matrix[: len(self.vocabulary().clipped(len(matrix), str(self.path)))]
+        n = len(self.vocabulary().clipped(len(matrix), str(self.path)))
+        return matrix[:n] if isinstance(matrix, np.ndarray) else matrix.head(n)
 
     def representations(self) -> Representations:
         """γ with its tokens and provenance: everything word pairs need.
 
         ``token_frequency`` is −log(row + 1). BPE adds tokens in the order in which merging them pays, so an
         earlier row is a more frequent token: a proxy, whose order alone is used.
+
+        γ is an array for small models and `StoredRows` where 16-bit or quantised weights would take more than
+        256 MB as floats.
         """
-        gamma = self.unembeddings()
+        gamma = self.unembedding_rows()
+        if gamma.nbytes <= _SMALL:
+            gamma = np.asarray(gamma)
         return Representations(
             unembeddings=gamma,
             tokens=self.vocabulary().surfaces[: len(gamma)],
@@ -153,7 +167,7 @@ class AbstractModelSource(abc.ABC):
         }
 
     def _tied(self) -> bool | str:
-        return self._output_name is None or _same(self.unembeddings(), self.input_embeddings())
+        return self._output_name is None or _same(self.unembedding_rows(), self._matrix(self._embedding_name))
 
     def _why_not_run(self) -> str | None:
         """Why these files cannot run though γ can be read, and what to do; None if they can."""
@@ -189,7 +203,7 @@ class AbstractModelSource(abc.ABC):
         return TransformersModel.load(self, device=device, dtype=dtype)
 
 
-def _same(a: Float[np.ndarray, "..."], b: Float[np.ndarray, "..."], *, rows: int = 4096) -> bool:
+def _same(a: Gamma, b: Gamma, *, rows: int = 4096) -> bool:
     """Whether two matrices hold the same numbers; stops at the first block that differs."""
     return a.shape == b.shape and all(np.array_equal(a[i : i + rows], b[i : i + rows]) for i in range(0, len(a), rows))
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from linrep.errors import InvalidInputError, ModelFileError, ModelNotFoundError
+from linrep.geometry.rows import StoredRows
 from linrep.models.safetensors_file import SafetensorsFolder, read_header, read_tensor
 from linrep.models.source import open_model
 from tests.fixtures.tiny_files import byte_level_tokenizer
@@ -211,3 +212,16 @@ def test_config_without_a_width(folder):
 def test_missing_tensor_names_the_folder(folder):
     with pytest.raises(ModelFileError, match="has no tensor 'nonesuch'"):
         SafetensorsFolder(folder).read("nonesuch")
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_large_matrices_are_widened_row_by_row(folder, monkeypatch, dtype):
+    """The same numbers in both forms; a small model gives an array."""
+    rewrite(folder, **{name: value.astype(dtype) for name, value in tensors_of(folder).items()})
+    small = open_model(folder).representations()
+    assert isinstance(small.unembeddings, np.ndarray) and small.unembeddings.dtype == np.float32
+    monkeypatch.setattr("linrep.models.source._SMALL", 0)
+    large = open_model(folder).representations()
+    assert isinstance(large.unembeddings, StoredRows)
+    np.testing.assert_array_equal(np.asarray(large.unembeddings), small.unembeddings)
+    assert large.provenance == small.provenance
