@@ -136,7 +136,8 @@ def frozen(case: str, m: int, seeds: int) -> tuple[list[float], list[float]]:
 
 def fixed(case: str, m: int, which: int = 0) -> Outcome:
     values = frozen(case, m, 2 if m == 5 else 10)[which]
-    return Outcome(values, [0.5] * len(values), {"frozen": case})  # the excess need not be small
+    facts = {"frozen": case, "dim": 2 * m, "contexts": 3**m}
+    return Outcome(values, [0.5] * len(values), facts)  # the excess need not be small
 
 
 # --- the limit ---------------------------------------------------------------------------------------------------
@@ -248,8 +249,10 @@ def test_p4_speaks_of_concepts_that_are_not_adjacent():
 
 
 def test_p2_unstructured_needs_many_more_contexts_than_dimensions():
-    """The facts do not say it, so the comparison cannot: at m = 3, d = 6 the mean is above the bound."""
-    assert not PREDICTIONS["P2 unstructured"].holds(float(np.mean(fixed("unstructured", 3).values)))
+    """At m = 3, d = 6 there are 4.5 contexts a dimension: the mean is above the bound, and the comparison says why."""
+    found, prediction = fixed("unstructured", 3), PREDICTIONS["P2 unstructured"]
+    assert not prediction.holds(float(np.mean(found.values)))
+    assert "ten contexts a dimension" in compare(prediction, found.values, found.facts, source="here").reason
 
 
 @pytest.mark.parametrize("m", [3, 4, 5])

@@ -47,11 +47,12 @@ def frozen_cases(
     comparisons = []
     for case in FROZEN_CASES:
         own = table.filter(pl.col("case") == case)
+        facts = {"frozen": case, "dim": 2 * concepts, "contexts": 3**concepts}  # of the unstructured case, see _one
         for prediction in PREDICTIONS.values():
             if prediction.name.startswith("P2"):
                 column = {"parallelism": "ridge parallelism", "dual_basis_cosine": "ridge cosine with dual basis"}
                 values = own[column[prediction.metric]].fill_null(float("nan")).to_list()
-                comparisons.append(compare(prediction, values, {"frozen": case}, source=f"fixed embeddings, {case}"))
+                comparisons.append(compare(prediction, values, facts, source=f"fixed embeddings, {case}"))
     return table, comparisons
 
 

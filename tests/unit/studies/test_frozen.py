@@ -47,7 +47,8 @@ def test_every_case_is_held_against_every_prediction_about_fixed_embeddings():
     ]
     for c in comparisons:
         about = c.source.removeprefix("fixed embeddings, ")
-        assert (c.verdict != "assumptions not met") == (c.prediction in (f"P2 {about}", f"P2 {about}, dual"))
+        applies = c.prediction in (f"P2 {about}", f"P2 {about}, dual") and about != "unstructured"  # too few contexts
+        assert (c.verdict != "assumptions not met") == applies
         assert c.reason and not c.decided  # one seed decides nothing
     agreed = {c.prediction for c in comparisons if c.verdict == "agree"}
     assert agreed >= {name for name in names if name != "P2 unstructured"}
