@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from linrep import __version__
-from linrep.cli import demo, get, lint, list_, measure, report, simulate, study, sweep
+from linrep.cli import compare, demo, get, lint, list_, measure, report, simulate, study, sweep
 from linrep.errors import LinrepError, LinrepWarning
 
 _INTERRUPTED = 130
@@ -30,6 +30,7 @@ app.command()(sweep.sweep)
 app.command()(measure.measure)
 app.add_typer(study.app, name="study")
 app.command()(report.report)
+app.command()(compare.compare)
 app.command()(lint.lint)
 app.command("list")(list_.list_)
 app.command()(get.get)
