@@ -211,11 +211,31 @@ def without_top_component(gamma: Gamma | Spectrum) -> InnerProduct:
     )
 
 
+def random(gamma: Gamma | Spectrum, *, seed: int = 0) -> InnerProduct:
+    """Causal form of a random covariance C_r = Q diag(λ) Qᵀ: the eigenvalues of Cov(γ), eigenvectors drawn uniformly.
+
+    The control for causal against Euclidean: as uneven as the causal product, but blind to where γ varies. What it
+    shows too is no finding about the covariance. The mean over seeds is Euclidean: E[aᵀC_r⁻¹b] = (tr C⁻¹/d) a·b.
+
+    Parameters
+    ----------
+    gamma
+        All unembeddings of the real vocabulary, without padding rows, or their `Spectrum`.
+    seed
+        Of the rotation Q.
+    """
+    spectrum = _spectrum(gamma)
+    dim = spectrum.shape[1]
+    q, r = np.linalg.qr(np.random.default_rng([seed, *b"random inner product"]).standard_normal((dim, dim)))
+    # Signs as of R's diagonal: without them Q is not uniform over rotations and reflections.
+    return _from_spectrum("random", spectrum.values, q * np.sign(np.diag(r)), None)
+
+
 def _from_spectrum(
     name: str,
     values: np.ndarray,
     vectors: np.ndarray,
-    n_tokens: int,
+    n_tokens: int | None,
     *,
     floor: float = 0.0,
     shrinkage: float = 0.0,
@@ -227,8 +247,9 @@ def _from_spectrum(
     # Below this an eigenvalue is rounding of the Gram product, not variance.
     kept = values > largest * dim * np.finfo(np.float64).eps
     rank = int(kept.sum())
-    # A floor that raises no direction in which the tokens vary leaves the simplex as it is.
-    if shrinkage == 0 and rank >= n_tokens - 1 and values[kept][0] >= floor * largest:
+    # A floor that raises no direction in which the tokens vary leaves the simplex as it is. Without a number of tokens
+    # the covariance is not theirs, and nothing is whitened.
+    if n_tokens is not None and shrinkage == 0 and rank >= n_tokens - 1 and values[kept][0] >= floor * largest:
         warnings.warn(
             f"centred γ of {n_tokens} tokens has rank {rank} = tokens − 1: under the {name} inner product the tokens "
             "are a regular simplex and every geometric number is arithmetic; read the Euclidean ones",
@@ -265,3 +286,6 @@ INNER_PRODUCTS: dict[str, Callable[[np.ndarray | Spectrum], InnerProduct]] = {
     "shrunk": shrunk,
     "euclidean without top component": without_top_component,
 }
+
+# Controls: measured where asked for, never judged or calibrated, because no concept can be right or wrong under them.
+CONTROL_PRODUCTS: dict[str, Callable[[np.ndarray | Spectrum], InnerProduct]] = {"random": random}

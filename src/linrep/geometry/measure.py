@@ -16,7 +16,7 @@ import polars as pl
 from linrep.errors import InvalidInputError, UnknownNameError
 from linrep.geometry import alignment, metrics, nulls, verdicts
 from linrep.geometry.directions import ConceptDirections, estimate_directions
-from linrep.geometry.inner_products import INNER_PRODUCTS, InnerProduct, Spectrum
+from linrep.geometry.inner_products import CONTROL_PRODUCTS, INNER_PRODUCTS, InnerProduct, Spectrum
 from linrep.geometry.measurements import Measurements
 from linrep.geometry.pairs import ConceptPairs
 from linrep.geometry.representations import Representations
@@ -24,6 +24,7 @@ from linrep.geometry.representations import Representations
 Progress = Callable[[float, str], None]
 
 _SHOWN_DRAWS = 60  # null concepts whose single pairs are kept for the picture beside the real ones
+_PRODUCTS = INNER_PRODUCTS | CONTROL_PRODUCTS
 PAIR_COLUMNS = ("concept", "negative", "positive", "inner_product", "cosine", "null")
 
 
@@ -76,7 +77,7 @@ def measure(
     matched
         Which token concept each context concept should align with; by default the one of the same name.
     inner_products
-        Names in `INNER_PRODUCTS`.
+        Names in `INNER_PRODUCTS`, or in `CONTROL_PRODUCTS`, which get no verdicts.
     null_names
         Names in `NULLS`; verdicts need the three of a common direction and the partner shuffle.
     untrained
@@ -112,11 +113,11 @@ def measure(
                 progress((k + fraction) / len(inner_products), f"{name}: {text}")
 
         step(0.0, "covariance")
-        product = INNER_PRODUCTS[name](spectrum)
+        product = _PRODUCTS[name](spectrum)
         model = nulls.NullModel.of(representations, product, pool)
         plain = None
         if untrained is not None and plain_spectrum is not None:
-            plain = nulls.NullModel.of(untrained, INNER_PRODUCTS[name](plain_spectrum), pool)
+            plain = nulls.NullModel.of(untrained, _PRODUCTS[name](plain_spectrum), pool)
 
         some, said, singles = _parallelism(model, plain, token_pairs, null_names, draws, seed, representations, step)
         rows.extend(some)
@@ -151,8 +152,8 @@ def _check(
     untrained: Representations | None,
 ) -> None:
     for name in inner_products:
-        if name not in INNER_PRODUCTS:
-            raise UnknownNameError("inner product", name, INNER_PRODUCTS)
+        if name not in _PRODUCTS:
+            raise UnknownNameError("inner product", name, _PRODUCTS)
     for name in null_names:
         if name not in nulls.NULLS:
             raise UnknownNameError("null", name, nulls.NULLS)

@@ -19,7 +19,8 @@ LEVEL = 0.05
 # Set above the largest 99.5 % point of the parallelism of nonsense whose columns differ by case, frequency or likeness
 # only: .376 Euclidean, .021 causal, .020 shrunk, .035 with one component out (400 of each kind on SmolLM2-135M). The
 # Euclidean one is high because one component, mostly word frequency, makes unrelated differences parallel there; the
-# others do not see it. Another model may need others: `linrep study calibration MODEL` says which.
+# others do not see it. Another model may need others: `linrep study calibration MODEL` says which. A product without a
+# floor here is a control, and `decide` gives no verdict under it.
 EFFECT_FLOOR = {
     "euclidean": 0.4,
     "causal": 0.03,
@@ -84,7 +85,7 @@ def decide(
         Raw p-values by null, NaN where not tested. Without those of `COMMON_NULLS` and `SPECIFIC_NULL` there are
         adjusted p-values and no verdict.
     inner_product
-        Whose effect floor applies.
+        Whose effect floor applies. One without a floor was never calibrated: adjusted p-values, and no verdict.
 
     Returns
     -------
@@ -99,7 +100,7 @@ def decide(
     """
     enough = n_pairs >= MIN_PAIRS
     adjusted = {name: benjamini_hochberg(np.where(enough, p, np.nan)) for name, p in p_values.items()}
-    if not {*COMMON_NULLS, SPECIFIC_NULL} <= set(p_values):
+    if inner_product not in EFFECT_FLOOR or not {*COMMON_NULLS, SPECIFIC_NULL} <= set(p_values):
         return Verdicts((), adjusted)
     common_p = np.max([p_values[name] for name in COMMON_NULLS], axis=0)
     specific_p = np.maximum(common_p, p_values[SPECIFIC_NULL])

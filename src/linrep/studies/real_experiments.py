@@ -57,7 +57,7 @@ class RealModelConfig(StudyConfig):
     contexts: tuple[str, ...] | None = Field(
         default=None, description="context sets or files; the built-in ones. An empty list leaves L1 and L2"
     )
-    inner_products: tuple[str, ...] = ("euclidean", "causal", "euclidean without top component")
+    inner_products: tuple[str, ...] = ("euclidean", "causal", "euclidean without top component", "random")
     draws: int = Field(default=1000, ge=19, description="redraws per null")
     seed: int = Field(default=0, ge=0)
     untrained: bool = Field(default=True, description="measure the architecture with random weights beside each model")

@@ -104,3 +104,38 @@ def test_equal_tokens_and_wrong_widths_are_refused():
         ip.causal(np.ones((4, 3)))
     with pytest.raises(InvalidInputError, match="is for width 3, not 4"):
         ip.causal(tokens(9, 3)).embeddings(np.ones((2, 4)))
+
+
+# The random control
+
+UNEVEN = tokens(300, 6) @ np.diag([9.0, 4.0, 2.0, 1.0, 0.5, 0.2])
+
+
+def test_the_random_product_has_the_spectrum_and_not_the_eigenvectors():
+    product, values = ip.random(UNEVEN), ip.Spectrum(UNEVEN).values
+    root, inverse = product.embedding_root, product.unembedding_root
+    assert root is not None and inverse is not None
+    np.testing.assert_allclose(np.linalg.eigvalsh(root @ root), values, rtol=1e-9)
+    np.testing.assert_allclose(root @ inverse, np.eye(6), atol=1e-9)
+    assert product.condition == pytest.approx(values[-1] / values[0]) == ip.causal(UNEVEN).condition
+    # None of its axes is one of γ's (at this seed the nearest has a cosine of .9).
+    axes = np.linalg.eigh(root)[1].T @ ip.Spectrum(UNEVEN).vectors
+    assert np.abs(np.diag(axes)).max() < 0.95
+
+
+def test_the_random_product_is_euclidean_in_expectation_however_the_tokens_are_rotated():
+    a, b = np.random.default_rng(1).standard_normal((2, 6))
+    inverse = 1 / ip.Spectrum(UNEVEN).values
+    rotation = np.linalg.qr(np.random.default_rng(2).standard_normal((6, 6)))[0]
+    for gamma in (UNEVEN, UNEVEN @ rotation):
+        products = [ip.random(gamma, seed=seed) for seed in range(600)]
+        found = [product.unembeddings(a) @ product.unembeddings(b) for product in products]
+        error = np.std(found) / np.sqrt(len(found))
+        assert abs(np.mean(found) - inverse.mean() * (a @ b)) < 4 * error
+
+
+def test_the_random_product_follows_its_seed_and_never_warns():
+    first, again, other = (ip.random(UNEVEN, seed=s).unembeddings(UNEVEN) for s in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+    assert not warned(lambda: ip.random(tokens(5, 9)))

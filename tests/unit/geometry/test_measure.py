@@ -85,6 +85,15 @@ def rows(m: Measured, **equal) -> pl.DataFrame:
     return m.measurements.where(**equal).table
 
 
+def test_a_control_product_is_measured_and_not_judged():
+    m = measure(R, TOKENS, inner_products=("causal", "random"), draws=DRAWS)
+    assert set(m.verdicts["inner_product"]) == {"causal"}
+    own = rows(m, inner_product="random", metric="parallelism", concept="tense")
+    assert set(nulls.NULLS) <= set(own["null"].drop_nulls())
+    heat = rows(m, inner_product="random", metric="direction_cosine", null=None)["value"].to_numpy()
+    assert len(heat) and (np.abs(heat) <= 1 + 1e-9).all()
+
+
 # Reproducible and independent
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from linrep.geometry import verdicts
-from linrep.geometry.inner_products import INNER_PRODUCTS
+from linrep.geometry.inner_products import CONTROL_PRODUCTS, INNER_PRODUCTS
 from linrep.geometry.nulls import NULLS, benjamini_hochberg
 
 TESTED = (*verdicts.COMMON_NULLS, verdicts.SPECIFIC_NULL)
@@ -19,6 +19,12 @@ def decide(p: dict[str, list[float]], n_pairs: int = 30, parallelism: float = 0.
 def test_every_null_of_a_rule_exists_and_every_product_has_a_floor():
     assert set(TESTED) <= set(NULLS)
     assert set(verdicts.EFFECT_FLOOR) == set(INNER_PRODUCTS)
+
+
+def test_a_product_without_a_floor_gets_no_verdict():
+    for product in CONTROL_PRODUCTS:
+        found = verdicts.decide(np.array([30]), np.array([0.9]), {n: np.array([0.001]) for n in TESTED}, product)
+        assert found.verdict == () and found.p_adjusted["sign flip"] == 0.001
 
 
 @pytest.mark.parametrize("null", verdicts.COMMON_NULLS)
