@@ -20,7 +20,7 @@ from linrep.runs.store import Run
 _VERBS = {"origins": "study origins", "calibration": "study calibration", "real-model": "study real-model"}
 
 # Short headings of the nulls in the table of concepts, in its order.
-_NULL_HEADINGS = {
+NULL_HEADINGS = {
     "sign flip": "Sign flip",
     "matched re-pairing (positive)": "Matched, positive",
     "matched re-pairing (negative)": "Matched, negative",
@@ -36,7 +36,7 @@ def page_content(runs: Sequence[Run]) -> dict[str, Any]:
     simulated = [r for r in runs if r.kind == "simulate"]
     models = [data.model_view(r) for r in runs if r.kind == "measure"]
     world = _simulation(simulated)
-    shown = [_model(view) for view in models]
+    shown = [model_content(view) for view in models]
     figures: list[Figure] = [*world["emergence"], *world["heat"].values()]
     for model in shown:
         figures += [f for by in model["by_product"].values() for f in by["figures"].values()]
@@ -49,7 +49,7 @@ def page_content(runs: Sequence[Run]) -> dict[str, Any]:
         "world": world,
         "models": shown,
         "products": [(p, findings.product_name(p)) for p in products],
-        "nulls": _NULL_HEADINGS,
+        "nulls": NULL_HEADINGS,
     }
 
 
@@ -81,7 +81,7 @@ def _simulation(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _model(view: data.ModelView) -> dict[str, Any]:
+def model_content(view: data.ModelView) -> dict[str, Any]:
     """What the page shows of one model."""
     by_product = {}
     for product in view.inner_products:
@@ -103,15 +103,21 @@ def _model(view: data.ModelView) -> dict[str, Any]:
     return {
         "name": view.name,
         "slug": view.slug,
-        "facts": {k: v for k, v in (view.run.details.get("model") or {}).items() if not isinstance(v, dict | list)},
+        "facts": {k: v for k, v in _told(view).items() if not isinstance(v, dict | list)},
         "by_product": by_product,
         "verdicts": findings.verdict_counts(view),
         "orthogonality": findings.orthogonality_rows(view),
         "alignment": [s for s in summaries if s is not None],
-        "nulls": [n for n in _NULL_HEADINGS if n in nulls] + sorted(set(nulls) - set(_NULL_HEADINGS)),
+        "nulls": [n for n in NULL_HEADINGS if n in nulls] + sorted(set(nulls) - set(NULL_HEADINGS)),
         "dropped": _dropped(view),
         "floor": view.p_floor,
     }
+
+
+def _told(view: data.ModelView) -> dict[str, Any]:
+    """What the run records of the model."""
+    several = view.run.details.get("models") or {}
+    return several.get(view.name, {}).get("model") or view.run.details.get("model") or {}
 
 
 def _floor(view: data.ModelView, product: str) -> str | None:
@@ -140,7 +146,7 @@ def _concept_rows(view: data.ModelView, product: str) -> list[dict[str, Any]]:
                 "text": findings.number(r["value"]),
                 "interval": interval,
                 "one_out": findings.number(r["leave_one_out"]),
-                "verdict": verdict.get("verdict", r["status"] or "–"),
+                "verdict": verdict.get("verdict", "not judged" if r["status"] == "ok" else r["status"] or "–"),
                 "rule": verdict.get("rule", ""),
                 "nulls": nulls.get(r["concept"], {}),
             }

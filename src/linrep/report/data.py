@@ -21,6 +21,7 @@ INNER_PRODUCTS = {
     "euclidean": "Euclidean",
     "euclidean without top component": "Euclidean without top component",
     "shrunk": "Shrunk causal",
+    "random": "Random",
 }
 
 EMERGENCE_METRICS = ("parallelism", "alignment", "orthogonality", "excess_loss")
@@ -70,6 +71,17 @@ def in_order(products: Sequence[str]) -> list[str]:
     """Inner products in the order of `INNER_PRODUCTS`, others after them."""
     known = list(INNER_PRODUCTS)
     return sorted(products, key=lambda p: (known.index(p) if p in known else len(known), p))
+
+
+def slug(name: str) -> str:
+    """A name as part of a file name.
+
+    Examples
+    --------
+    >>> slug("Pythia 70M@step1000"), slug("λ")
+    ('pythia-70m-step1000', 'model')
+    """
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "model"
 
 
 def clean(run: Run) -> pl.DataFrame:
@@ -171,10 +183,12 @@ def simulated_heat(run: Run) -> pl.DataFrame:
     return first.select("source", "seed", "inner_product", "concept", "concept_other", "value")
 
 
-def model_view(run: Run) -> ModelView:
-    """Sort the tables of a measured model."""
-    table = clean(run)
-    name = str(table["source"].drop_nulls().first() or run.info["title"])
+def model_view(run: Run, source: str | None = None) -> ModelView:
+    """Sort the tables of a measured model: of ``source`` where a run holds several models or checkpoints."""
+    table = clean(run).filter(pl.col("layer").is_null())  # through the layers is a figure of its own
+    if source is not None:
+        table = table.filter(pl.col("source") == source)
+    name = source or str(table["source"].drop_nulls().first() or run.info["title"])
     own, null = table.filter(pl.col("null").is_null()), table.filter(pl.col("null").is_not_null())
     keys = ["concept", "inner_product"]
     whole = own.filter(pl.col("metric") == "parallelism", pl.col("concept").is_not_null())
@@ -192,7 +206,7 @@ def model_view(run: Run) -> ModelView:
     return ModelView(
         run=run,
         name=name,
-        slug=re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "model",
+        slug=slug(name),
         parallelism=parallelism.join(one_out, on=keys, how="left", maintain_order="left"),
         nulls=null.filter(pl.col("metric") == "parallelism").select(
             *keys, "null", "null_value", "null_high", "p_value", "p_adjusted"
@@ -201,14 +215,14 @@ def model_view(run: Run) -> ModelView:
         orthogonality=table.filter(pl.col("metric") == "orthogonality").select(columns),
         alignment=own.filter(pl.col("metric") == "alignment").select(aligned),
         alignment_nulls=null.filter(pl.col("metric") == "alignment").select(drawn),
-        verdicts=_table(run, "verdicts", ["concept", "inner_product", "verdict", "rule", "floor"]),
-        pairs=_table(run, "pairs", ["concept", "negative", "positive", "inner_product", "cosine", "null"]),
-        dropped=_table(run, "dropped_pairs", ["concept", "negative", "positive", "reason"]),
+        verdicts=_table(run, source, "verdicts", ["concept", "inner_product", "verdict", "rule", "floor"]),
+        pairs=_table(run, source, "pairs", ["concept", "negative", "positive", "inner_product", "cosine", "null"]),
+        dropped=_table(run, source, "dropped_pairs", ["concept", "negative", "positive", "reason"]),
     )
 
 
-def _table(run: Run, name: str, columns: list[str]) -> pl.DataFrame:
+def _table(run: Run, source: str | None, name: str, columns: list[str]) -> pl.DataFrame:
     table = run.table(name)
-    if table is not None:
-        return table.select(columns)
-    return pl.DataFrame(schema={c: pl.Float64 if c in ("cosine", "floor") else pl.String for c in columns})
+    if table is None:
+        return pl.DataFrame(schema={c: pl.Float64 if c in ("cosine", "floor") else pl.String for c in columns})
+    return (table if source is None else table.filter(pl.col("model") == source)).select(columns)

@@ -1,4 +1,8 @@
-"""What stands on the page of the experiments on real models: figures and tables, as the template takes them."""
+"""What stands on the page of the experiments on real models, as the template takes it.
+
+A run holds one model, several side by side, or checkpoints of one; of checkpoints the page tells the last one in full
+and all of them against the training step. Sections whose tables a run lacks are absent.
+"""
 
 from __future__ import annotations
 
@@ -6,123 +10,219 @@ from typing import Any
 
 import polars as pl
 
+from linrep.geometry.verdicts import COMMON_NULLS
+from linrep.report import data, experiments_findings, experiments_steering, experiments_tables
 from linrep.report import experiments_figures as figures
+from linrep.report.content import NULL_HEADINGS, model_content
+from linrep.report.findings import number, product_name
+from linrep.report.listing import Column, Row, words
 from linrep.report.theme import Figure
 from linrep.runs.store import Run
 
-# Table of the run -> heading on the page, what it says, in reading order.
-SECTIONS = {
-    "winograd": (
-        "Winograd-style pairs: does the model prefer the right continuation?",
-        "Reported first, and used to select nothing: every direction is of all pairs. A model that does not see the "
-        "word that differs gets half of the texts right and no pair; coin flips, a quarter of the pairs. Intervals "
-        "are exact binomial ones, which take pairs for independent; the one by template does not.",
-    ),
-    "alignment_joint": (
-        "L3: matched against mismatched concepts, jointly",
-        "Mean cosine of matched families, and its p-value when the labels of families are permuted over the whole "
-        "matrix (absolute values off the diagonal: a mismatched concept has no sign of its own).",
-    ),
-    "alignment": (
-        "L3: alignment of each context concept",
-        "Geometry (alignment, pair-level AUC, top-1) apart from behaviour (δᵀΔ > 0: the model's own log-odds move "
-        "the right way). Nulls: mismatched concepts of other families, random word pairs, flips of whole templates, "
-        "the untrained model. Intervals leave out one template or one group of words at a time.",
-    ),
-    "probe": (
-        "L4: the word direction as a probe on contexts",
-        "Area under the curve of λ·ḡ for contexts of value 0 against value 1; ḡ comes from word pairs alone, so "
-        "every context is held out. auc_without_shared leaves out word pairs of which a word stands in a context.",
-    ),
-    "steering_final": (
-        "L5 at the final layer: arithmetic on γ",
-        "λ + αC⁻¹ḡ with ḡᵀC⁻¹ḡ = 1 changes the log-odds of a pair by α ḡᵀC⁻¹Δ whatever the context: no model runs. "
-        "Directions come from one half of the pairs and are read on the other.",
-    ),
-    "steering_middle": (
-        "L5 in the middle: computed by the model",
-        "The mean difference of hidden states over training templates, times a strength, is added at the last "
-        "position of held-out templates' contexts of value 0; random directions have the same causal norm under the "
-        "covariance of that layer.",
-    ),
-    "top_tokens": ("L5: likeliest tokens against strength", "The five likeliest next tokens of two contexts."),
-    "generated": (
-        "L5: generated text against strength",
-        "Twenty tokens, always the likeliest; the direction is added at the last position and at every token said.",
-    ),
-    "layers": ("L6: every metric through the layers", "All numbers of the figures above, with their nulls."),
-    "concepts": ("Word concepts", "Concepts with too few single tokens are measured as the last columns say."),
-    "verdicts": ("L1: verdicts on parallelism", "Rules and nulls as in `linrep measure`."),
-}  # fmt: skip
+_TABLES = (
+    "winograd", "verdicts", "concepts", "alignment", "alignment_joint", "probe", "steering_final", "steered",
+    "steered_reads", "top_tokens", "generated", "layers", "pairs",
+)  # fmt: skip
+_DEEP = "logit lens, causal"
 
 
 def experiments_content(run: Run) -> dict[str, Any]:
     """Everything the template of this page shows."""
-    tables = {name: table for name in SECTIONS if (table := run.table(name)) is not None and not table.is_empty()}
-    shown: dict[str, list[Figure]] = {}
-    if "alignment" in tables:
-        shown["alignment"] = [figures.alignment(tables["alignment"], _alignment_title(tables["alignment"]))]
-    if "steering_middle" in tables:
-        shown["steering_middle"] = [
-            figures.strength(tables["steering_middle"], _strength_title(tables["steering_middle"]))
-        ]
-    if "layers" in tables:
-        shown["layers"] = figures.through_layers(tables["layers"])
-    if "probe" in tables and tables["probe"]["step"].drop_nulls().len():
-        shown["probe"] = [figures.over_training(tables["probe"], tables.get("alignment"))]
+    everything = {name: table for name in _TABLES if (table := _table(run, name)) is not None}
+    measured = data.clean(run)
+    names = measured["source"].drop_nulls().unique(maintain_order=True).to_list()
+    checkpoints = names if run.config.get("revisions") else []
+    shown = names[-1:] if checkpoints else names
+    found = {name: table.filter(pl.col("model").is_in(shown)) for name, table in everything.items()}
+    draws = run.config.get("draws")
+    models = [_model(run, name, found, measured) for name in shown]
+    training = _training(everything, measured) if len(checkpoints) > 1 else None
+    layers = figures.through_layers(found["layers"], _flips(measured)) if "layers" in found else []
+    drawn: list[Figure] = [*layers, *([training["figure"]] if training else [])]
+    for m in models:
+        drawn += m["figures"]
+    products = data.in_order(list({p for m in models for p in m["by_product"]}))
     return {
         "template": "experiments.html.j2",
-        "figures": {f.name: f for some in shown.values() for f in some},
-        "shown": shown,
-        "sections": [(name, *SECTIONS[name], table.to_dicts()) for name, table in tables.items()],
-        "models": _models(run),
-        "answers": _answers(tables),
-        "products": [],
+        "figures": {f.name: f for f in drawn},
+        "models": models,
+        "checkpoints": checkpoints,
+        "tables": experiments_tables.tables(found, draws),
+        "told": experiments_steering.told(found.get("top_tokens"), found.get("generated")),
+        "layers": {"figures": layers, "table": _depths(found["layers"])} if layers else None,
+        "training": training,
+        "folder": str(run.path),
+        "products": [(p, product_name(p)) for p in products],
+        "nulls": NULL_HEADINGS,
     }
 
 
-def _models(run: Run) -> list[dict[str, Any]]:
-    """Facts of every model, plain values only."""
-    found = run.details.get("models") or {}
-    return [
-        {"name": name, "label": told["label"],
-         "facts": {k: v for k, v in told["model"].items() if not isinstance(v, dict | list)}}
-        for name, told in found.items()
-    ]  # fmt: skip
+def _table(run: Run, name: str) -> pl.DataFrame | None:
+    """A table with NaN as missing; None where the run has no rows of it."""
+    table = run.table(name)
+    return None if table is None or table.is_empty() else table.with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
-def _causal(alignment: pl.DataFrame) -> pl.DataFrame:
-    some = alignment.filter(pl.col("inner_product") == "causal")
-    return alignment if some.is_empty() else some
+def _model(run: Run, name: str, found: dict[str, pl.DataFrame], measured: pl.DataFrame) -> dict[str, Any]:
+    """What the page shows of one model: the sections of `linrep measure`, its short answer, its own figures."""
+    view = data.model_view(run, name)
+    shown = model_content(view)
+    own = {k: rows for k, t in found.items() if (rows := t.filter(pl.col("model") == name)).height}
+    maps = figures.product_maps(view)
+    steering = [*experiments_steering.strengths(own["steered"], name)] if "steered" in own else []
+    matrix = experiments_steering.matrix(measured, name, _matrix_title(own, name))
+    probe = figures.probe(own["probe"], name) if "probe" in own else None
+    # Heat maps stand side by side here, not behind the choice of inner product.
+    kept = [f for by in shown["by_product"].values() for k, f in by["figures"].items() if k not in ("heat", "shared")]
+    label = (run.details.get("models") or {}).get(name, {}).get("label", "")
+    return shown | {
+        "label": label,
+        "answers": experiments_findings.answers(own, view),
+        "shortfalls": experiments_findings.shortfalls(own, view),
+        "maps": maps, "probe": probe, "matrix": matrix, "strengths": steering,
+        "figures": [*kept, *maps, *steering, *(f for f in (matrix, probe) if f is not None)],
+    }  # fmt: skip
 
 
-def _alignment_title(alignment: pl.DataFrame) -> str:
-    some = _causal(alignment)
-    first = int(some["top1"].sum())
-    return f"The own word direction is the most aligned of all for {first} of {len(some)} context concepts"
+def _matrix_title(own: dict[str, pl.DataFrame], name: str) -> str:
+    ratios = own["steering_final"]["off_over_on"].drop_nulls() if "steering_final" in own else pl.Series([])
+    least = int((ratios <= experiments_findings.OFF_TARGET).sum()) if len(ratios) else 0
+    most = f"{experiments_findings.OFF_TARGET:g}"
+    return (
+        f"{name}: {least} of {len(ratios)} directions move other families by at most {most} of what they move "
+        "their own concept (arithmetic on γ)"
+    )
 
 
-def _strength_title(table: pl.DataFrame) -> str:
-    judged = table.drop_nulls("random_p") if "random_p" in table.columns else table.clear()
-    beyond = int((judged["random_p"] <= 0.05).sum()) if len(judged) else 0
-    return f"{beyond} of {len(judged)} pushes move their concept further than all random directions of equal norm"
+# --- through layers -----------------------------------------------------------------------------------------------
 
 
-def _answers(tables: dict[str, pl.DataFrame]) -> list[dict[str, str]]:
-    """The numbers that a reader looks for first, one a line; medians over concepts and models."""
-    found: list[dict[str, str]] = []
+def _flips(measured: pl.DataFrame) -> pl.DataFrame:
+    """95 % point of parallelism in the residual stream when whole templates are turned round, by layer."""
+    rows = measured.filter(
+        pl.col("metric") == "parallelism_between", pl.col("null") == "template flip", pl.col("layer").is_not_null(),
+        pl.col("inner_product") == "own covariance",
+    )  # fmt: skip
+    return rows.select(pl.col("source").alias("model"), "layer", "concept", pl.col("null_high").alias("flip_high"))
 
-    def say(table: str, column: str, text: str, product: str | None = None) -> None:
-        rows = tables.get(table)
-        if rows is None or column not in rows.columns:
-            return
-        rows = rows if product is None else _causal(rows)
-        value = rows[column].median()
-        if isinstance(value, float):
-            found.append({"figure": f"{value:.2f}", "text": text})
 
-    say("alignment", "alignment", "median alignment of a context concept with its own word direction", "causal")
-    say("alignment", "mismatched", "median of the mean |cosine| with word directions of other families", "causal")
-    say("probe", "auc", "median area under the curve of the word direction as a probe on contexts")
-    say("steering_final", "off_over_on", "median off-target over on-target, final layer (arithmetic on γ)")
-    return found
+def _depths(layers: pl.DataFrame) -> dict[str, Any] | None:
+    """Where in the depth of a model the concept is: best layers, and from which on it is beyond its null."""
+    rows = layers.filter(pl.col("space") == _DEEP)
+    made = []
+    for (model, label, concept), own in rows.group_by(["model", "label", "concept"], maintain_order=True):
+        own = own.sort("layer")
+        if own.drop_nulls(["alignment", "auc"]).is_empty():
+            continue
+        best = {c: own.sort(c, descending=True, nulls_last=True).row(0, named=True) for c in ("alignment", "auc")}
+        made.append({
+            "model": model, "label": label, "concept": concept, "n_layers": int(own["layer"].len()),
+            "best": best, "last": own.row(-1, named=True),
+            "alignment_from": _from_on(own, "alignment_random_p"), "auc_from": _from_on(own, "auc_random_p"),
+        })  # fmt: skip
+    return experiments_tables.of_models(made, _DEPTHS, _DEPTHS_CAPTION, "layers")
+
+
+def _from_on(rows: pl.DataFrame, p: str) -> int | None:
+    """First layer from which on, to the last, p is at most 0.05; None if it is not at the last."""
+    since = None
+    for r in rows.sort("layer", descending=True).to_dicts():
+        if r[p] is None or r[p] > experiments_findings.LEVEL:
+            break
+        since = int(r["layer"])
+    return since
+
+
+_DEPTHS_CAPTION = (
+    "After the final norm (logit lens, causal inner product). “Beyond random words from”: the first layer from which "
+    "on, up to the last, p against random word pairs is ≤ 0.05."
+)
+
+
+def _best(metric: str, null: str, label: str) -> Column:
+    def cell(r: Row) -> tuple[str, str]:
+        best = r["best"][metric]
+        return f"{number(best[metric])} at {best['layer']}", f"{label} {number(best.get(null))}"
+
+    heading = {"alignment": "Best alignment, at layer", "auc": "Best AUC, at layer"}[metric]
+    return Column(heading, cell)
+
+
+def _since(heading: str, key: str) -> Column:
+    return Column(heading, lambda r: "not at the last" if r[key] is None else f"layer {r[key]}")
+
+
+_DEPTHS = [
+    words("Contexts", "concept"),
+    Column("Alignment at the last layer", lambda r: (
+        number(r["last"]["alignment"]), f"mismatched {number(r['last'].get('mismatched'))}")),
+    _best("alignment", "mismatched", "mismatched"),
+    _since("Alignment beyond random words from", "alignment_from"),
+    _best("auc", "auc_random_high", "random 95 %"),
+    _since("AUC beyond random words from", "auc_from"),
+]  # fmt: skip
+
+
+# --- over checkpoints of training ---------------------------------------------------------------------------------
+
+
+def _training(found: dict[str, pl.DataFrame], measured: pl.DataFrame) -> dict[str, Any]:
+    """Metrics of every checkpoint beside their nulls: rows of the figure, and medians as a table."""
+    rows = pl.concat([_parallelism(measured), *_context_metrics(found)], how="diagonal_relaxed").drop_nulls("value")
+    labels = dict(found["concepts"].select("model", "label").unique().iter_rows()) if "concepts" in found else {}
+    made = []
+    for (name,), own in rows.group_by(["checkpoint"], maintain_order=True):
+        line: dict[str, Any] = {"model": name, "step": own["step"][0], "label": labels.get(name, "")}
+        for (metric,), some in own.group_by(["metric"], maintain_order=True):
+            line[str(metric)] = some.select(pl.col("value", "null", "untrained").median()).row(0, named=True)
+        made.append(line)
+    metrics = rows["metric"].unique(maintain_order=True).to_list()
+    columns = [_median_of(str(metric)) for metric in metrics]
+    caption = "Median over concepts; beneath it the medians of its null and of the untrained model."
+    ends = [f"{m.split(',')[0]} {number(made[0][m]['value'])} → {number(made[-1][m]['value'])}"
+            for m in metrics if m in made[0] and m in made[-1]]  # fmt: skip
+    title = f"From the first to the last of {len(made)} checkpoints, medians: {'; '.join(ends)}"
+    return {
+        "figure": figures.over_training(rows, title),
+        "table": experiments_tables.of_models(made, columns, caption, "measurements"),
+    }
+
+
+def _median_of(metric: str) -> Column:
+    def cell(r: Row) -> tuple[str, str]:
+        found = r.get(metric) or {}
+        return number(
+            found.get("value")
+        ), f"null {number(found.get('null'))}, untrained {number(found.get('untrained'))}"
+
+    return Column(metric, cell)
+
+
+def _parallelism(measured: pl.DataFrame) -> pl.DataFrame:
+    """Causal parallelism of every judged concept, the highest 95 % point of the nulls of its verdict, untrained."""
+    rows = measured.filter(pl.col("metric") == "parallelism", pl.col("layer").is_null(), pl.col("status") == "ok")
+    product = "causal" if "causal" in rows["inner_product"] else rows["inner_product"].first()
+    rows = rows.filter(pl.col("inner_product") == product)
+    at = ["source", "step", "concept"]
+    nulls = rows.filter(pl.col("null").is_in(COMMON_NULLS)).group_by(at).agg(pl.col("null_high").max().alias("null"))
+    plain = rows.filter(pl.col("null") == "untrained").select(*at, untrained="null_value")
+    own = rows.filter(pl.col("null").is_null()).select(*at, "value")
+    for other in (nulls, plain):
+        own = own.join(other, on=at, how="left", nulls_equal=True, maintain_order="left")
+    return own.rename({"source": "checkpoint"}).with_columns(metric=pl.lit(f"Parallelism of γ, {product}"))
+
+
+def _context_metrics(found: dict[str, pl.DataFrame]) -> list[pl.DataFrame]:
+    parts = []
+    at = [pl.col("model").alias("checkpoint"), pl.col("step").cast(pl.Int64), "concept"]
+    if (table := found.get("alignment")) is not None:
+        product = experiments_findings.main_product(found)
+        parts.append(
+            table.filter(pl.col("inner_product") == product).select(
+                *at, value="alignment", null="mismatched", untrained="untrained", metric=pl.lit(f"Alignment, {product}")
+            )
+        )
+    if (table := found.get("probe")) is not None:
+        parts.append(table.select(*at, value="auc", null="random_words_high", untrained="untrained",
+                                  metric=pl.lit("AUC of probes")))  # fmt: skip
+    return parts

@@ -10,11 +10,16 @@ import polars as pl
 from linrep.report.data import Cell, ModelView
 from linrep.report.theme import COSINE, Figure, inline
 
-_LEGEND = alt.Legend(
-    title="cosine", orient="top", direction="horizontal", gradientLength=170, gradientThickness=9,
-    values=[-1, -0.4, 0, 0.4, 1], format="~g",
-)  # fmt: skip
-_COLOR = alt.Color("value:Q", scale=COSINE, legend=_LEGEND)
+
+def _colored(what: str) -> alt.Color:
+    legend = alt.Legend(
+        title=what, orient="top", direction="horizontal", gradientLength=170, gradientThickness=9,
+        values=[-1, -0.4, 0, 0.4, 1], format="~g",
+    )  # fmt: skip
+    return alt.Color("value:Q", scale=COSINE, legend=legend)
+
+
+_COLOR = _colored("cosine")
 _WHITENED = (
     " Under this inner product that is weak evidence: every combination of concepts is one token, so where the "
     "differences of each concept are parallel the covariance of γ is made of the concepts' own directions, and "
@@ -77,7 +82,7 @@ def real(view: ModelView, product: str, title: str) -> Figure:
         "are differences of each other); how much of that shared words alone would give is the map beside it.",
         alt_text=f"Heat map of cosines between {rows['concept'].n_unique()} word concepts of {view.name}, "
         f"{product} inner product. {title}",
-        chart=_square(rows.select("concept", "concept_other", "value")),
+        chart=square(rows.select("concept", "concept_other", "value")),
         layout="fixed",
         inner_product=product,
     )
@@ -94,7 +99,7 @@ def shared_words(view: ModelView, product: str, title: str) -> Figure | None:
         caption="The exact cosine that two concepts would have if all words were independent random vectors of equal "
         "length: it is 0 for concepts without a common word. Shown beside the measurement, never subtracted from it.",
         alt_text=f"Heat map of the cosines expected from shared words alone. {title}",
-        chart=_square(rows),
+        chart=square(rows),
         layout="fixed",
         inner_product=product,
     )
@@ -142,11 +147,12 @@ def _heat(view: ModelView, product: str) -> pl.DataFrame:
     return view.heat.filter(pl.col("inner_product") == product)
 
 
-def _square(rows: pl.DataFrame) -> alt.LayerChart:
+def square(rows: pl.DataFrame, what: str = "cosine") -> alt.LayerChart:
+    """Map of ``value`` over ``concept`` (down) and ``concept_other`` (across), on the scale of cosines."""
     names = rows["concept"].unique(maintain_order=True).to_list()
     cell = 34 if len(names) <= 12 else 17
     base = alt.Chart(inline(rows)).encode(x=_across("concept_other", names), y=_down("concept", names))
-    tiles = base.mark_rect(stroke="@paper", strokeWidth=0.5).encode(color=_COLOR, tooltip=_tooltip())
+    tiles = base.mark_rect(stroke="@paper", strokeWidth=0.5).encode(color=_colored(what), tooltip=_tooltip(what))
     size = cell * len(names)
     layers = [tiles, _numbers(base, 10)] if cell >= 30 else [tiles]
     return alt.LayerChart(layer=layers, width=size, height=size)
@@ -171,11 +177,11 @@ def _numbers(base: alt.Chart, size: int) -> alt.Chart:
     )
 
 
-def _tooltip() -> list[alt.Tooltip]:
+def _tooltip(what: str = "cosine") -> list[alt.Tooltip]:
     return [
         alt.Tooltip("concept:N"),
         alt.Tooltip("concept_other:N", title="with"),
-        alt.Tooltip("value:Q", title="cosine", format=".3f"),
+        alt.Tooltip("value:Q", title=what, format=".3f"),
     ]
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from linrep.runs.store import Run
+from tests.fixtures.experiments_run import experiments_run
 from tests.fixtures.origins_run import origins_run
 from tests.fixtures.report_runs import measured_run, simulated_run
 
@@ -20,3 +21,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="session")
 def origins(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return origins_run(tmp_path_factory.mktemp("runs") / "origins")
+
+
+@pytest.fixture(scope="session")
+def experiments(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return experiments_run(tmp_path_factory.mktemp("runs") / "experiments")
