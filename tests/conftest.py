@@ -14,6 +14,17 @@ CHECKED = ("concepts", "geometry", "learning", "models", "report", "runs", "stud
 hook = install_import_hook([f"linrep.{name}" for name in CHECKED], "beartype.beartype")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _states_of_tests(tmp_path_factory):
+    """States of tiny models go to a folder of this session, not to the user's cache."""
+    from linrep.models import states
+
+    folder = tmp_path_factory.mktemp("states")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(states, "cache_folder", lambda: folder)
+        yield
+
+
 def _no_skip_in_ci(report):
     """In CI a skipped test is a failed test: nothing that guards main may quietly not run."""
     if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):

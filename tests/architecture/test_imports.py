@@ -26,9 +26,9 @@ MAY_IMPORT = {
     "report": {"errors", "geometry", "worlds", "learning", "theory", "concepts", "models", "studies", "runs"},
 }
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
-# Packages that only some parts may import: the geometry and the worlds are NumPy, models is NumPy but for one file.
+# Packages that only some parts may import: the geometry and the worlds are NumPy, models is NumPy but for three files.
 ONLY_IN = {
-    "torch": {"models/transformers_model.py"},
+    "torch": {"models/transformers_model.py", "models/transformers_hooks.py", "models/steering.py"},
     "transformers": {"models/transformers_model.py"},
     "jax": {"learning", "theory"},
     "equinox": {"learning"},

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.hf
 
 FAMILIES = ("llama", "gpt2")
 TABLES = (
-    "verdicts", "concepts", "alignment", "alignment_joint", "probe", "steering_final", "steering_middle",
+    "verdicts", "concepts", "alignment", "alignment_joint", "probe", "steering_final", "steered",
     "steered_reads", "top_tokens", "generated", "layers", "winograd", "pairs", "dropped_pairs",
 )  # fmt: skip
 
@@ -130,9 +130,24 @@ def test_generated_text_and_ranks_are_by_strength(both):
     top, said = table_of(both, "top_tokens"), table_of(both, "generated")
     assert set(top["strength"]) == {0.0, 1.0, 2.0, 4.0} and set(top["rank"]) == {1, 2, 3, 4, 5}
     assert set(said["direction"]) == {"none", "concept", "random"}
-    middle = table_of(both, "steering_middle")
-    assert np.allclose(middle.filter(pl.col("strength") == 0)["kl"], 0)
-    assert (middle.filter(pl.col("strength") > 0)["kl"] > 0).all()
+    assert set(top["site"]) == set(said["site"]) == {"layer 2", "λ"}
+    table = table_of(both, "steered")
+    assert np.allclose(table.filter(pl.col("strength") == 0)["kl"], 0)
+    assert (table.filter(pl.col("strength") > 0)["kl"] > 0).all()
+
+
+def test_at_lambda_log_odds_are_proportional_to_strength_and_said_to_be_arithmetic(both):
+    """Whatever the context: α ḡᵀC⁻¹Δ. In the middle the model computes, and nothing is proportional."""
+    table = table_of(both, "steered").filter(pl.col("strength") > 0)
+    at = pl.col("site") == "λ"
+    assert set(table.filter(at)["kind"]) == {"arithmetic on γ"}
+    assert set(table.filter(~at)["kind"]) == {"computed by the model"}
+    for (model, concept, site), rows in table.group_by("model", "concept", "site"):
+        change = dict(zip(rows["strength"], rows["log_odds_change"], strict=True))
+        proportional = np.allclose([change[2.0], change[4.0]], [2 * change[1.0], 4 * change[1.0]], rtol=1e-3)
+        assert proportional == (site == "λ"), (model, concept, site)
+    # Every site has its random directions, at the strength at which they are tried.
+    assert table.filter(pl.col("strength") == 2)["random_p"].null_count() == 0
 
 
 def test_layers_end_at_lambda(both):
@@ -151,7 +166,7 @@ def test_the_verb_prints_tables_and_json(linrep, folder):
     said = json.loads(ran.out)
     page = Path(said["report"])
     assert page.is_file() and "L5 in the middle" in page.read_text()
-    assert {"alignment", "probe", "steering_final", "steering_middle", "winograd"} <= set(said["experiments"])
+    assert {"alignment", "probe", "steering_final", "steered", "winograd"} <= set(said["experiments"])
     assert "tied" in ran.err and "L4" in ran.err
     again = linrep("study", "real-model", "--config", Path(said["run"]) / "config.toml", "--out", "run")
     assert again.code == 0 and "reused" in again.err

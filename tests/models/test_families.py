@@ -149,6 +149,24 @@ def test_embeddings_depend_neither_on_batch_nor_on_order(tiny, order, batch_size
     assert sorted(states) == sorted(layers)
 
 
+def test_a_pass_ends_after_the_last_layer_asked_for(tiny):
+    """The same states as a whole pass, and no block after them runs."""
+    blocks, ran = tiny.running.blocks, []
+    handles = [b.register_forward_pre_hook(lambda *_, k=k: ran.append(k)) for k, b in enumerate(blocks, start=1)]
+    try:
+        for layers in ([0], [2, 1], [N_BLOCKS]):
+            whole = tiny.running.embeddings(TEXTS, layers=layers)[1]
+            ran.clear()
+            found = tiny.running.hidden_states(TEXTS, layers)
+            # A pass is ended by the first block (layer 0) or after the last block asked for.
+            assert max(ran, default=0) <= max(*layers, 1) and sorted(found) == sorted(layers)
+            for k in layers:
+                np.testing.assert_array_equal(found[k], whole[k])
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 class TestOpt:
     """OPT's smallest relatives differ: a projection between the last block and λ, and no final norm."""
 
@@ -224,6 +242,34 @@ class TestForward:
         assert first.unembeddings().shape == llama.unembeddings().shape
         assert not np.allclose(first.unembeddings(), llama.unembeddings())
 
+    def test_fingerprint_is_of_the_content(self, llama, tmp_path):
+        """Another place, the same model: the same states. Another weight, type or setting: others."""
+        import torch
+
+        from tests.fixtures.tiny_models import build_tiny
+
+        same = open_model(build_tiny("llama", tmp_path / "same", tied=False)).forward(device="cpu")
+        assert same.fingerprint == llama.fingerprint
+        assert llama.untrained(3).fingerprint == llama.untrained(3).fingerprint != llama.untrained(4).fingerprint
+        seen = {llama.fingerprint, llama.untrained(3).fingerprint}
+        seen.add(open_model(tmp_path / "same").forward(device="cpu", dtype="bfloat16").fingerprint)
+        changed = build_tiny("llama", tmp_path / "other", tied=False, changes={"rms_norm_eps": 1e-3})
+        seen.add(open_model(changed).forward(device="cpu").fingerprint)
+        del same.__dict__["_fingerprint"]
+        with torch.no_grad():
+            same.blocks[1].mlp.up_proj.weight[3, 4] += 1e-6
+        seen.add(same.fingerprint)
+        assert len(seen) == 5
+
+    def test_kept_states_are_those_of_the_model(self, llama, tmp_path):
+        from linrep.models.states import read_states
+
+        lam, hidden = llama.embeddings(TEXTS, layers=[0, 2])
+        for _ in range(2):
+            found = read_states(llama, TEXTS, ("λ", 0, 2), cache=tmp_path)
+            np.testing.assert_array_equal(found["λ"], lam)
+            np.testing.assert_array_equal(found[2], hidden[2])
+
     def test_progress_reaches_the_end(self, llama):
         seen = []
         llama.embeddings(TEXTS, batch_size=2, progress=lambda *step: seen.append(step))
@@ -236,7 +282,7 @@ class TestForward:
     @pytest.mark.parametrize(
         ("texts", "options", "says"),
         [
-            (["a king"], {"layers": [4]}, "layer 4 does not exist: layers are 0 to 3"),
+            (["a king"], {"layers": [4]}, "layer 4 does not exist: layers are 0 to 3, and"),
             (["a king"], {"layers": [-1]}, "layer -1 does not exist"),
             (["a king"], {"batch_size": 0}, "batch_size must be at least 1"),
             ([""], {}, "has 0 tokens"),
@@ -251,8 +297,8 @@ class TestForward:
     def test_hooks_are_removed_also_after_an_error(self, llama):
         block = llama.model.model.layers[0]
         llama.embeddings(TEXTS, layers=[0, 1])
-        with pytest.raises(TypeError):
-            llama._last_states([[1, 2]], [0, "not a layer"])
+        with pytest.raises(KeyError):
+            llama._last_states([[1, 2]], [0, "λ", "not a site"])
         assert not block._forward_hooks and not block._forward_pre_hooks
 
     def test_beginning_of_text_is_added_where_the_tokenizer_adds_it(self, tmp_path):
@@ -266,7 +312,7 @@ class TestForward:
         tokenizer.save(str(folder / "tokenizer.json"))
         running = open_model(folder).forward(device="cpu")
         assert running.describe()["bos_added"] == "<s>"
-        assert running._encode("a king")[0] == 0
+        assert running.encode_one("a king")[0] == 0
 
     def test_unknown_float_type_is_refused(self, tmp_path):
         from tests.fixtures.tiny_models import build_tiny

@@ -39,7 +39,7 @@ def test_gamma_is_the_same_three_ways(both):
 def test_embeddings_and_layers_are_the_same_two_ways(both):
     """The folder's λ needs every tensor in its place and the rotary permutation undone."""
     file, folder = (open_model(path).forward(device="cpu") for path in both)
-    assert [file._encode(text) for text in TEXTS] == [folder._encode(text) for text in TEXTS]
+    assert [file.encode_one(text) for text in TEXTS] == [folder.encode_one(text) for text in TEXTS]
     ours, our_states = folder.embeddings(TEXTS, layers=[0, 1, 2])
     theirs, their_states = file.embeddings(TEXTS, layers=[0, 1, 2])
     np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())

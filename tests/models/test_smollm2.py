@@ -104,7 +104,7 @@ def test_logits_equal_transformers_reading_of_the_gguf(smollm2_folder, smollm2_g
 
     ours = open_model(smollm2_folder).forward(device="cpu")
     theirs = open_model(smollm2_gguf).forward(device="cpu")
-    ids = torch.tensor([ours._encode(TEXTS[0])])
+    ids = torch.tensor([ours.encode_one(TEXTS[0])])
     with torch.inference_mode():
         a, b = ours.model(ids).logits, theirs.model(ids).logits
     assert float((a - b).abs().max()) <= 1e-5 * float(b.abs().max())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -25,6 +27,12 @@ def running(request, tmp_path_factory):
     return open_model(folder).forward(device="cpu")
 
 
+def steered(*given, **named):
+    from linrep.models import steering  # torch
+
+    return steering.steered(*given, **named)
+
+
 def whole_pass(running, layer: int, vector: np.ndarray) -> np.ndarray:
     """Logits after TEXT by one uncached forward pass in which `vector` is added at the last token: the naive oracle."""
     import torch
@@ -42,7 +50,7 @@ def whole_pass(running, layer: int, vector: np.ndarray) -> np.ndarray:
         hidden[:, -1] += push
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
-    block = running._blocks[max(layer - 1, 0)]
+    block = running.blocks[max(layer - 1, 0)]
     handle = block.register_forward_hook(post) if layer else block.register_forward_pre_hook(pre, with_kwargs=True)
     try:
         with torch.inference_mode():
@@ -57,7 +65,7 @@ def unsteered(running) -> np.ndarray:
 
 
 def test_adding_nothing_changes_nothing(running):
-    logits, said = running.steered(TEXT, {1: np.zeros((2, WIDTH))}, steps=3)
+    logits, said = steered(running, TEXT, {1: np.zeros((2, WIDTH))}, steps=3)
     np.testing.assert_allclose(logits, np.tile(unsteered(running), (2, 1)), rtol=1e-4, atol=1e-4)
     assert said[0] == said[1] and len(said[0]) == 3
     assert said[0][0] == int(logits[0].argmax())
@@ -66,33 +74,46 @@ def test_adding_nothing_changes_nothing(running):
 @pytest.mark.parametrize("layer", [0, 1, 3])
 def test_a_push_is_that_of_a_whole_pass(running, layer):
     vectors = np.random.default_rng(layer).standard_normal((3, WIDTH))
-    logits, _ = running.steered(TEXT, {layer: vectors})
+    logits, _ = steered(running, TEXT, {layer: vectors})
     wanted = np.stack([whole_pass(running, layer, v) for v in vectors])
     np.testing.assert_allclose(logits, wanted, rtol=1e-3, atol=1e-3)
     assert np.abs(logits - unsteered(running)).max() > 1e-2
 
 
+def test_a_push_at_lambda_is_arithmetic_on_gamma(running):
+    """Logits are those of λ + v: at this site nothing is left for the model to compute."""
+    lam, _ = running.embeddings([TEXT])
+    vectors = np.random.default_rng(8).standard_normal((2, lam.shape[1])).astype(np.float32)
+    logits, said = steered(running, TEXT, {"λ": vectors, 1: np.zeros((2, WIDTH))}, steps=2)
+    wanted = running.logits(lam + vectors, running.unembeddings())
+    np.testing.assert_allclose(logits, wanted, rtol=1e-3, atol=1e-3)
+    assert [row[0] for row in said] == wanted.argmax(axis=1).tolist()
+
+
 def test_rows_may_be_pushed_at_different_layers(running):
     a, b = np.random.default_rng(5).standard_normal((2, WIDTH))
     zero = np.zeros(WIDTH)
-    logits, _ = running.steered(TEXT, {1: np.stack([a, zero]), 2: np.stack([zero, b])})
+    logits, _ = steered(running, TEXT, {1: np.stack([a, zero]), 2: np.stack([zero, b])})
     wanted = np.stack([whole_pass(running, 1, a), whole_pass(running, 2, b)])
     np.testing.assert_allclose(logits, wanted, rtol=1e-3, atol=1e-3)
 
 
 def test_a_push_and_its_opposite_restore(running):
     v = np.random.default_rng(6).standard_normal((1, WIDTH))
-    once, _ = running.steered(TEXT, {2: v})
+    once, _ = steered(running, TEXT, {2: v})
     assert np.abs(once[0] - unsteered(running)).max() > 1e-2
     original = running.model.forward
 
+    from linrep.models.steering import adding
+
+    @functools.wraps(original)
     def and_back(**named):  # the pass of the last token alone, inside the first push
-        with running._adding(2, -v):
+        with adding(running, 2, -v):
             return original(**named)
 
     running.model.forward = and_back
     try:
-        back, _ = running.steered(TEXT, {2: v})
+        back, _ = steered(running, TEXT, {2: v})
     finally:
         running.model.forward = original
     np.testing.assert_allclose(back[0], unsteered(running), rtol=1e-3, atol=1e-3)
@@ -100,9 +121,9 @@ def test_a_push_and_its_opposite_restore(running):
 
 def test_hooks_are_gone_after_an_error(running):
     with pytest.raises(RuntimeError):
-        running.steered(TEXT, {1: np.zeros((1, WIDTH)), 2: np.zeros((1, WIDTH + 1))})
-    assert not any(b._forward_hooks or b._forward_pre_hooks for b in running._blocks)
-    logits, _ = running.steered(TEXT, {1: np.zeros((1, WIDTH))})
+        steered(running, TEXT, {1: np.zeros((1, WIDTH)), 2: np.zeros((1, WIDTH + 1))})
+    assert not any(b._forward_hooks or b._forward_pre_hooks for b in running.blocks)
+    logits, _ = steered(running, TEXT, {1: np.zeros((1, WIDTH))})
     np.testing.assert_allclose(logits[0], unsteered(running), rtol=1e-4, atol=1e-4)
 
 
@@ -126,6 +147,6 @@ def test_the_gain_is_what_the_norm_multiplies_with(running):
 def test_bad_input_is_one_line(running):
     for additions, steps in (({9: np.zeros((1, WIDTH))}, 1), ({}, 1), ({1: np.zeros((1, WIDTH))}, 0)):
         with pytest.raises(InvalidInputError):
-            running.steered(TEXT, additions, steps=steps)
+            steered(running, TEXT, additions, steps=steps)
     with pytest.raises(InvalidInputError, match="tokens"):
-        running.steered(TEXT, {1: np.zeros((1, WIDTH))}, steps=127)
+        steered(running, TEXT, {1: np.zeros((1, WIDTH))}, steps=127)

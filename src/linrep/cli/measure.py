@@ -25,6 +25,8 @@ def measure(
     draws: Annotated[int | None, typer.Option(help="Redraws per null. [default: 1000]")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all nulls. [default: 0]")] = None,
     revision: Annotated[str | None, typer.Option(help="Revision of a hub model.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, ... [default: auto]")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16. [default: float32]")] = None,
     config: common.ConfigFile = None,
     out: common.Out = None,
     overwrite: common.Overwrite = False,
@@ -45,7 +47,7 @@ def measure(
         chosen = []
     options = {
         "model": model, "pairs": pairs or None, "contexts": chosen, "inner_products": inner_product or None,
-        "draws": draws, "seed": seed, "revision": revision,
+        "draws": draws, "seed": seed, "revision": revision, "device": device, "dtype": dtype,
     }  # fmt: skip
     resolved = load_config(MeasureConfig, config, options)
     run = common.run_study(measure_model, resolved, out or Path(f"runs/measure-{_slug(model)}"), overwrite=overwrite)

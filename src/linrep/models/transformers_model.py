@@ -1,4 +1,4 @@
-"""Forward passes: embeddings λ and hidden states. The only file that imports torch or transformers.
+"""Forward passes: embeddings λ and hidden states. Beside its hooks the only file that imports torch or transformers.
 
 λ is the vector that meets γ, and a hidden state is the output of a block before the final norm; both are checked
 when a model is loaded, so a model of another shape is refused instead of measured wrongly. Raw text only: no chat
@@ -7,7 +7,10 @@ template, and a beginning-of-text token where the tokenizer adds one by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import transformers
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from linrep.errors import InvalidInputError, ModelFileError
 from linrep.models.layouts import Layout
+from linrep.models.states import LAMBDA, Site
+from linrep.models.transformers_hooks import EnoughError, enough, on_residual
 
 if TYPE_CHECKING:
     from linrep.models.source import AbstractModelSource
@@ -91,7 +96,7 @@ class TransformersModel:
         devices = [] if self.device == "cpu" else [self.device]
         with _quiet(), torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
-            model = _CAUSAL_LM.from_config(config, dtype=_DTYPES[self.dtype])
+            model = _CAUSAL_LM.from_config(config, dtype=self.torch_dtype)
         return replace(self, name=f"untrained {self.name}, seed {seed}", model=model.to(self.device).eval())
 
     def _plain_config(self) -> dict[str, Any]:
@@ -103,10 +108,11 @@ class TransformersModel:
     @property
     def n_layers(self) -> int:
         """Number of blocks; layers are numbered 0 (input embedding) to `n_layers` (last block)."""
-        return len(self._blocks)
+        return len(self.blocks)
 
     @cached_property
-    def _blocks(self) -> Any:
+    def blocks(self) -> Any:
+        """The blocks, in order."""
         return attrgetter(self.layout.blocks)(self.model)
 
     def unembeddings(self) -> Float[np.ndarray, "token dim"]:
@@ -125,6 +131,35 @@ class TransformersModel:
             "bos_added": self.tokenizer.convert_ids_to_tokens(first[0]) if first and first[0] in special else "none",
             "chat_template_applied": False,
         }
+
+    @property
+    def base(self) -> Any:
+        """The model without its output matrix."""
+        return attrgetter(self.layout.base)(self.model)
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """Float type of weights and states."""
+        return _DTYPES[self.dtype]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that states depend on besides the tokens: weights, configuration, float type, device, versions.
+
+        The name and place of the model are no part of it, so that a model found elsewhere is the same model.
+        """
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        config = self.model.config.to_dict() | {"_name_or_path": None}
+        facts = [config, self.layout.base, self.dtype, self.device.partition(":")[0], torch.__version__]
+        digest = hashlib.sha256(json.dumps([*facts, transformers.__version__], sort_keys=True, default=str).encode())
+        weights = self.base.state_dict()
+        with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter
+            for part in pool.map(_tensor_hash, *zip(*sorted(weights.items()), strict=True)):
+                digest.update(part)
+        return digest.hexdigest()
 
     def embeddings(
         self,
@@ -153,31 +188,71 @@ class TransformersModel:
         InvalidInputError
             On a text of fewer than two tokens or more than the model takes, or a layer that does not exist.
         """
-        self._check_layers(layers)
+        found = self._collected(texts, (LAMBDA, *layers), batch_size, progress)
+        return found.pop(LAMBDA), found  # pyright: ignore[reportReturnType] - only layers are left
+
+    def hidden_states(
+        self,
+        texts: Sequence[str],
+        layers: Sequence[int],
+        *,
+        batch_size: int = 16,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> dict[int, Float[np.ndarray, "context width"]]:
+        """Hidden state of each text at some layers, at the last token; no block after the last of them is run.
+
+        Parameters and errors are those of `embeddings`.
+        """
+        return self._collected(texts, layers, batch_size, progress)  # pyright: ignore[reportReturnType] - all are layers
+
+    def _collected(
+        self,
+        texts: Sequence[str],
+        sites: Sequence[Site],
+        batch_size: int,
+        progress: Callable[[str, int, int], None] | None,
+    ) -> dict[Site, np.ndarray]:
+        rows = self.encode(texts)
+        found: dict[Site, np.ndarray] = {}
+        done = 0
+        for at, states in self.batches(rows, sites, batch_size=batch_size):
+            for site, values in states.items():
+                if site not in found:
+                    found[site] = np.empty((len(rows), values.shape[1]), np.float32)
+                found[site][at] = values
+            done += len(at)
+            if progress:
+                progress("embed", done, len(rows))
+        width = self.model.get_input_embeddings().weight.shape[1]
+        dim = self.model.get_output_embeddings().weight.shape[1]
+        return {s: found.get(s, np.zeros((0, dim if s == LAMBDA else width), np.float32)) for s in sites}
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text; `InvalidInputError` on one that is too short or too long (see `embeddings`)."""
+        return [self.encode_one(text) for text in texts]
+
+    def batches(
+        self, rows: Sequence[Sequence[int]], sites: Sequence[Site], *, batch_size: int = 16, done: int = 0
+    ) -> Iterator[tuple[Int[np.ndarray, "text"], dict[Site, Float[np.ndarray, "text width"]]]]:
+        """Which texts, and their states at their last token, batch by batch in the order of their length.
+
+        The order depends on the token ids alone; the first `done` texts of it are left out.
+        """
+        self.check_layers(sites)
         if batch_size < 1:
             raise InvalidInputError(f"batch_size must be at least 1, not {batch_size}")
-        rows = [self._encode(text) for text in texts]
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-        found: dict[int | str, list[np.ndarray]] = {key: [] for key in ("λ", *layers)}
-        for start in range(0, len(order), batch_size):
-            batch = [rows[i] for i in order[start : start + batch_size]]
-            for key, value in self._last_states(batch, layers).items():
-                found[key].append(value)
-            if progress:
-                progress("embed", min(start + batch_size, len(order)), len(order))
-        back = np.argsort(order)  # from length order to the caller's
+        for start in range(done, len(order), batch_size):
+            at = order[start : start + batch_size]
+            yield np.array(at), self._last_states([rows[i] for i in at], sites)
 
-        def joined(key: int | str) -> np.ndarray:
-            parts = found[key]
-            return np.concatenate(parts)[back] if parts else np.zeros((0, self.unembeddings().shape[1]), np.float32)
+    def check_layers(self, sites: Iterable[Site]) -> None:
+        """`InvalidInputError` on a layer that does not exist, or a site that is neither a layer nor λ."""
+        if bad := [k for k in sites if k not in (LAMBDA, *range(self.n_layers + 1))]:
+            raise InvalidInputError(f"layer {bad[0]} does not exist: layers are 0 to {self.n_layers}, and {LAMBDA!r}")
 
-        return joined("λ"), {k: joined(k) for k in layers}
-
-    def _check_layers(self, layers: Iterable[int]) -> None:
-        if bad := [k for k in layers if not 0 <= k <= self.n_layers]:
-            raise InvalidInputError(f"layer {bad[0]} does not exist: layers are 0 to {self.n_layers}")
-
-    def _encode(self, text: str, *, room: int = 0) -> list[int]:
+    def encode_one(self, text: str, *, room: int = 0) -> list[int]:
+        """Token ids of a text that leaves room for `room` more."""
         ids = self.tokenizer(text)["input_ids"]
         config = self.model.config.get_text_config()
         longest = (getattr(config, "max_position_embeddings", None) or len(ids) + room) - room
@@ -196,117 +271,29 @@ class TransformersModel:
         return torch.tensor(padded, device=self.device), torch.tensor(mask, device=self.device)
 
     @torch.inference_mode()
-    def _last_states(self, batch: Sequence[Sequence[int]], layers: Sequence[int]) -> dict[int | str, np.ndarray]:
-        """λ and the hidden states of one batch at the last real token of each text."""
+    def _last_states(self, batch: Sequence[Sequence[int]], sites: Sequence[Site]) -> dict[Site, np.ndarray]:
+        """States of one batch at the last real token of each text; the pass ends after the last site asked for."""
         ids, mask = self._pad(batch)
         last = mask.sum(dim=1) - 1
         rows = torch.arange(len(batch), device=self.device)
-        states: dict[int | str, np.ndarray] = {}
+        kept: dict[Site, torch.Tensor] = {}
 
-        def keep(key: int | str, hidden: torch.Tensor) -> None:
-            states[key] = hidden[rows, last].to("cpu", torch.float32).numpy()
+        def keep(site: Site) -> Callable[[torch.Tensor], None]:
+            return lambda hidden: kept.update({site: hidden[rows, last]})
 
+        layers = sorted(site for site in sites if isinstance(site, int))
         with ExitStack() as hooks:
             for layer in layers:
-                hooks.enter_context(self._on_layer(layer, keep))
-            output = attrgetter(self.layout.base)(self.model)(input_ids=ids, attention_mask=mask, use_cache=False)
-        keep("λ", output.last_hidden_state)
-        return states
-
-    @contextmanager
-    def _on_layer(self, layer: int, keep: Callable[[int | str, torch.Tensor], None]) -> Iterator[None]:
-        """Call `keep` with the residual stream after block `layer` (0: what enters the first block)."""
-
-        def before(_block: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-            keep(layer, arguments[0] if arguments else named["hidden_states"])
-
-        def after(_block: Any, _arguments: Any, output: Any) -> None:
-            keep(layer, output[0] if isinstance(output, tuple) else output)
-
-        if layer == 0:
-            handle = self._blocks[0].register_forward_pre_hook(before, with_kwargs=True)
-        else:
-            handle = self._blocks[layer - 1].register_forward_hook(after)
-        try:
-            yield
-        finally:
-            handle.remove()
-
-    @torch.inference_mode()
-    def steered(
-        self, text: str, additions: Mapping[int, Float[np.ndarray, "row width"]], *, steps: int = 1
-    ) -> tuple[Float[np.ndarray, "row token"], list[list[int]]]:
-        """Logits after a text, and what the model then says, while vectors are added to its residual stream.
-
-        The text is read once and unchanged up to its last token. Then row r of ``additions[k]`` is added to the output
-        of block k (0: to what enters the first block) at the last token, and at every token that row goes on to say;
-        what comes after block k is computed by the model. A row of zeros is the unsteered model.
-
-        Parameters
-        ----------
-        text
-            Raw text, of at least two tokens.
-        additions
-            Vectors by layer, all with the same number of rows.
-        steps
-            Tokens to say, each the likeliest one (greedy).
-
-        Returns
-        -------
-        tuple
-            Logits of the first token said, over the tokens of γ; and the ids each row says.
-
-        Raises
-        ------
-        InvalidInputError
-            On a layer that does not exist, arrays of unequal length, or a text that is too short or too long.
-        """
-        self._check_layers(additions)
-        rows = {len(vectors) for vectors in additions.values()}
-        if len(rows) != 1 or steps < 1:
-            raise InvalidInputError(
-                f"additions need one number of rows (seen {sorted(rows)}) and steps ≥ 1, not {steps}"
-            )
-        ids = self._encode(text, room=steps)
-        base = attrgetter(self.layout.base)(self.model)
-        prefix = torch.tensor([ids[:-1]], device=self.device)
-        cache = base(input_ids=prefix, use_cache=True).past_key_values
-        cache.batch_repeat_interleave(rows.pop())
-        token = torch.full((len(next(iter(additions.values()))), 1), ids[-1], device=self.device)
-        first, said = None, []
-        with ExitStack() as hooks:
-            for layer, vectors in additions.items():
-                hooks.enter_context(self._adding(layer, vectors))
-            for _ in range(steps):
-                output = self.model(input_ids=token, past_key_values=cache, use_cache=True)
-                logits = output.logits[:, -1, : self.n_tokens]
-                first = logits.float().cpu().numpy() if first is None else first
-                token = logits.argmax(dim=-1, keepdim=True)
-                said.append(token[:, 0].tolist())
-        assert first is not None  # noqa: S101 - there is at least one step
-        return first, [list(row) for row in zip(*said, strict=True)]
-
-    @contextmanager
-    def _adding(self, layer: int, vectors: Float[np.ndarray, "row width"]) -> Iterator[None]:
-        """Add one vector a row to the residual stream after block `layer` (0: to what enters the first block)."""
-        added = torch.tensor(np.asarray(vectors), device=self.device, dtype=_DTYPES[self.dtype])[:, None]
-
-        def before(_block: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-            if arguments:
-                return (arguments[0] + added, *arguments[1:]), named
-            return arguments, named | {"hidden_states": named["hidden_states"] + added}
-
-        def after(_block: Any, _arguments: Any, output: Any) -> Any:
-            return (output[0] + added, *output[1:]) if isinstance(output, tuple) else output + added
-
-        if layer == 0:
-            handle = self._blocks[0].register_forward_pre_hook(before, with_kwargs=True)
-        else:
-            handle = self._blocks[layer - 1].register_forward_hook(after)
-        try:
-            yield
-        finally:
-            handle.remove()
+                hooks.enter_context(on_residual(self.blocks, layer, keep(layer)))
+            if LAMBDA not in sites:
+                hooks.enter_context(on_residual(self.blocks, layers[-1], enough))
+            try:
+                output = self.base(input_ids=ids, attention_mask=mask, use_cache=False)
+                keep(LAMBDA)(output.last_hidden_state)
+            except EnoughError:
+                pass
+        # To the CPU at the end: a copy a layer would make a GPU wait for each.
+        return {site: kept[site].to("cpu", torch.float32).numpy() for site in sites}
 
     def text_of(self, ids: Sequence[int]) -> str:
         """Tokens as text, up to the end-of-text token."""
@@ -317,7 +304,7 @@ class TransformersModel:
     @torch.inference_mode()
     def logit_lens(self, hidden: Float[np.ndarray, "context width"]) -> Float[np.ndarray, "context dim"]:
         """λ as if a hidden state were that of the last block: final norm and projection, float32."""
-        states = torch.tensor(np.asarray(hidden), device=self.device, dtype=_DTYPES[self.dtype])
+        states = torch.tensor(np.asarray(hidden), device=self.device, dtype=self.torch_dtype)
         return self._to_lambda(states).float().cpu().numpy()
 
     @torch.inference_mode()
@@ -332,7 +319,7 @@ class TransformersModel:
         if norm is None or (projection and attrgetter(projection)(self.model) is not None):
             return None
         width = self.model.get_input_embeddings().weight.shape[1]
-        x = torch.ones(1, width, device=self.device, dtype=_DTYPES[self.dtype])
+        x = torch.ones(1, width, device=self.device, dtype=self.torch_dtype)
         x[:, ::2] = -1
         return ((norm(x) - norm(-x)) / (2 * x))[0].float().cpu().numpy()
 
@@ -343,8 +330,8 @@ class TransformersModel:
         last = (torch.arange(len(ids), device=self.device), mask.sum(dim=1) - 1)
         logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[last].float().cpu().numpy()
         batch = [row[:n].tolist() for row, n in zip(ids, mask.sum(dim=1), strict=True)]
-        states = self._last_states(batch, [self.n_layers])
-        embeddings, block = states["λ"], states[self.n_layers]
+        states = self._last_states(batch, [LAMBDA, self.n_layers])
+        embeddings, block = states[LAMBDA], states[self.n_layers]
         allowed = _AGREEMENT[self.dtype] * float(np.abs(logits).max())
         if embeddings.shape[1] == gamma.shape[1]:
             gap = float(np.abs(self.logits(embeddings, gamma) - logits[:, : len(gamma)]).max())
@@ -355,7 +342,7 @@ class TransformersModel:
                 f"{where}: logits differ by {gap:.3g} from cap(scale · λ·γ + bias), at most {allowed:.3g} is allowed: "
                 f"its layout in linrep/models/layouts.py (scale, cap, bias, output) is not right for it"
             )
-        last_block = torch.tensor(block, device=self.device, dtype=_DTYPES[self.dtype])
+        last_block = torch.tensor(block, device=self.device, dtype=self.torch_dtype)
         normed = self._to_lambda(last_block).float().cpu().numpy()
         if (
             normed.shape != embeddings.shape
@@ -386,6 +373,14 @@ class TransformersModel:
             logits = logits + bias.detach().float().cpu().numpy()[: len(unembeddings)]
         value = getattr(self.model.config, cap[0]) if cap else None
         return logits if not value else np.float32(value) * np.tanh(logits / np.float32(value))
+
+
+def _tensor_hash(name: str, tensor: torch.Tensor) -> bytes:
+    """Hash of the name, type, shape and bytes of one tensor."""
+    digest = hashlib.sha256(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+    plain = tensor.detach().to("cpu").contiguous().reshape(-1)
+    digest.update(plain.view(torch.uint8).numpy().data)
+    return digest.digest()
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from linrep.geometry.measurements import Measurements
 from linrep.geometry.pairs import ConceptPairs
 from linrep.geometry.representations import Representations
 from linrep.models.source import AbstractModelSource, open_model
+from linrep.models.states import LAMBDA, read_states
 from linrep.studies import calibration_contexts as contexts_study
 from linrep.studies.calibration_nonsense import NONSENSE, RANDOM, Vocabulary, planted
 from linrep.studies.calibration_rates import BATCH, PLANTED, RANDOM_WEIGHTS, REAL, measurement_rows
@@ -255,7 +256,7 @@ def _embedded(
     some = [replace(s, pairs=s.pairs[:: max(1, len(s.pairs) // _CONTEXT_PAIRS)][:_CONTEXT_PAIRS]) for s in sets]
     texts, pairs = context_pairs(some)
     tell(0.0, "loading the model")
-    lam, _ = source.forward().embeddings(texts, progress=lambda _, done, of: tell(done / of, "contexts"))
+    lam = read_states(source.forward(), texts, progress=lambda _, done, of: tell(done / of, "contexts"))[LAMBDA]
     partner = {s.name: s.unembedding_concept or "" for s in sets}
     return Contexts(replace(words, embeddings=lam, contexts=texts), pairs, partner)
 

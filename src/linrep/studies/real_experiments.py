@@ -7,11 +7,10 @@ file composes; every experiment is a file in `linrep.studies.experiments`.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -33,10 +32,13 @@ from linrep.geometry.nulls import WordPool
 from linrep.geometry.pairs import DroppedPair
 from linrep.geometry.representations import Representations
 from linrep.models.source import AbstractModelSource, open_model
-from linrep.studies.experiments import aligned, layered, probing, steering_final, steering_middle, winograd, words
-from linrep.studies.experiments.passes import one_pass, spread_layers
+from linrep.models.states import LAMBDA, Site, read_states
+from linrep.studies.experiments import aligned, layered, probing, steering_final, steering_model, winograd, words
 from linrep.studies.experiments.setting import Row, Setting, Weights, stamp
 from linrep.studies.result import Progress, StudyConfig, StudyResult, part
+
+if TYPE_CHECKING:
+    from linrep.models.transformers_model import TransformersModel
 
 _ALIGNED = ("euclidean", "causal")  # the products under which L3 is told pair by pair
 _MIDDLE = (0.25, 0.5, 0.75)  # depths at which L5 intervenes
@@ -198,12 +200,11 @@ def _one(
     trained = source.representations()
     plain = _random(trained, config.seed) if config.untrained else None
     pool = WordPool.of(trained, seed=config.seed)
-    with tempfile.TemporaryDirectory(prefix="linrep-states-") as folder:
-        ran: dict[str, Any] = {}
-        if contexts:
-            trained, plain, ran = _run_model(
-                source, setting, trained, plain, pool, config, found, facts, Path(folder), part(progress, 0.0, 0.8)
-            )
+    ran: dict[str, Any] = {}
+    if contexts:
+        trained, plain, ran = _run_model(
+            source, setting, trained, plain, pool, config, found, facts, part(progress, 0.0, 0.8)
+        )
     weights = Weights(trained, pool)
     twin = None if plain is None else Weights(plain, pool)
     partner = {n: p for n, p in setting.partner.items() if n in pairs.names}
@@ -238,17 +239,17 @@ def _run_model(
     config: RealModelConfig,
     found: _Found,
     facts: Row,
-    folder: Path,
     progress: Progress,
 ) -> tuple[Representations, Representations | None, dict[str, Any]]:
     """One pass of the model and of its untrained twin; the experiments that need the running model."""
     progress(0.0, "loading the model")
     model = source.forward(device=config.device, dtype=config.dtype)
     everything = not config.revisions  # L5 and L6 are for one state of training
-    looked_at = spread_layers(model.n_layers, config.most_layers) if everything else ()
+    looked_at = _spread_layers(model.n_layers, config.most_layers) if everything else ()
     middle = tuple(sorted({max(1, round(share * model.n_layers)) for share in _MIDDLE})) if everything else ()
     kept = tuple(sorted({*looked_at, *middle}))
-    lam, states = one_pass(model, setting.texts, kept, folder, part(progress, 0.02, 0.4))
+    states = _states(model, setting.texts, (LAMBDA, *kept), part(progress, 0.02, 0.4))
+    lam = states.pop(LAMBDA)
     trained = replace(trained, embeddings=lam, contexts=setting.texts)
     weights = Weights(trained, pool)
     ran: dict[str, Any] = {"forward": model.describe(), "layers": list(kept), "steered_layers": list(middle)}
@@ -257,23 +258,40 @@ def _run_model(
         untrained = model.untrained(config.seed)
         # γ of the twin, not of its own draw: with random weights λ and γ must come from one model (tied or not).
         gamma = untrained.unembeddings()[: len(plain.unembeddings)]
-        lam, _ = one_pass(untrained, setting.texts, (), folder, part(progress, 0.4, 0.7))
+        lam = _states(untrained, setting.texts, (LAMBDA,), part(progress, 0.4, 0.7))[LAMBDA]
         plain = replace(plain, unembeddings=gamma, embeddings=lam, contexts=setting.texts)
         twin, untrained = Weights(plain, pool), None  # the weights of the twin are not needed any more
     table, rows, ran["dropped"] = winograd.preferences(setting, weights, twin, model, source.vocabulary().find)
     _keep(found, facts, "winograd", table, rows)
     if everything:
         steering = part(progress, 0.7, 0.85)
-        tables, rows = steering_middle.steer_middle(
+        tables, rows = steering_model.steer_model(
             setting, weights, model, states, middle, config.steered_contexts, steering
         )
         for name, table in tables.items():
-            _keep(found, facts, name, table, rows if name == "steering_middle" else [])
+            _keep(found, facts, name, table, rows if name == "steered" else [])
         among = {k: states[k] for k in looked_at}
         _keep(
             found, facts, "layers", *layered.through_layers(setting, weights, model, among, part(progress, 0.85, 1.0))
         )
     return trained, plain, ran
+
+
+def _states(model: TransformersModel, texts: tuple[str, ...], sites: tuple[Site, ...], progress: Progress) -> Any:
+    """λ and hidden states of every text: from the cache, or by one pass that ends after the last site."""
+    return read_states(model, texts, sites, progress=lambda _, done, of: progress(done / of, f"contexts, {model.name}"))
+
+
+def _spread_layers(n_layers: int, most: int) -> tuple[int, ...]:
+    """At most `most` layers from 1 to the last, evenly spaced, the last among them.
+
+    Examples
+    --------
+    >>> _spread_layers(30, 4), _spread_layers(3, 33)
+    ((8, 15, 22, 30), (1, 2, 3))
+    """
+    count = min(n_layers, most)
+    return tuple(sorted({round(n_layers * (i + 1) / count) for i in range(count)}))
 
 
 def _random(trained: Representations, seed: int) -> Representations:

@@ -6,7 +6,7 @@ Word pairs need only the model's file; context pairs need forward passes (the `h
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -17,7 +17,11 @@ from linrep.geometry.measure import measure
 from linrep.geometry.pairs import ConceptPairs
 from linrep.geometry.representations import Representations
 from linrep.models.source import AbstractModelSource, open_model
+from linrep.models.states import LAMBDA, read_states
 from linrep.studies.result import Progress, StudyConfig, StudyResult, part
+
+if TYPE_CHECKING:
+    from linrep.models.transformers_model import TransformersModel
 
 
 class MeasureConfig(StudyConfig):
@@ -35,6 +39,8 @@ class MeasureConfig(StudyConfig):
     draws: int = Field(default=1000, ge=19, description="redraws per null")
     seed: int = Field(default=0, ge=0)
     untrained: bool = Field(default=True, description="measure a model with random weights beside it")
+    device: str = Field(default="auto", description="where the model runs: auto, cpu, cuda, ...")
+    dtype: str = Field(default="float32", description="float32, bfloat16 or float16")
 
 
 def measure_model(config: MeasureConfig, *, progress: Progress | None = None) -> StudyResult:
@@ -116,17 +122,18 @@ def _with_embeddings(
 ) -> tuple[Representations, Representations | None, dict[str, Any]]:
     """Add λ of every text, of the model and of the same architecture with random weights."""
     progress(0.0, "loading the model")
-    model = source.forward()
+    model = source.forward(device=config.device, dtype=config.dtype)
     share = 1.0 if plain is None else 0.5
-    lam, _ = model.embeddings(
-        texts, progress=lambda _, done, of: progress(0.05 + (share - 0.05) * done / of, "contexts")
-    )
+
+    def embedded(of_model: TransformersModel, start: float, stop: float, what: str) -> np.ndarray:
+        tell = part(progress, start, stop)
+        return read_states(of_model, texts, progress=lambda _, done, of: tell(done / of, what))[LAMBDA]
+
+    lam = embedded(model, 0.05, share, "contexts")
     trained = replace(trained, embeddings=lam, contexts=texts)
     if plain is not None:
         untrained = model.untrained(config.seed)
-        lam, _ = untrained.embeddings(
-            texts, progress=lambda _, done, of: progress(0.5 + 0.5 * done / of, "contexts, untrained model")
-        )
+        lam = embedded(untrained, 0.5, 1.0, "contexts, untrained model")
         # With random weights λ and γ must come from one model (they share a matrix if tied).
         gamma = untrained.unembeddings()[: len(plain.unembeddings)]
         plain = replace(plain, unembeddings=gamma, embeddings=lam, contexts=texts)

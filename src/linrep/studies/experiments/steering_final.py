@@ -23,7 +23,7 @@ def steer_final(setting: Setting, weights: Weights) -> tuple[list[Row], list[Row
         return [], []
     pairs = [_word_differences(setting, weights, n) for n in names]
     group = [setting.tokens.groups_of(n) for n in names]
-    first = [halves(g, setting.stream("halves", n)) for n, g in zip(names, group, strict=True)]
+    first = [_first_half(setting, n) for n in names]
     folds = [[m if k == 0 else ~m for m in first] for k in (0, 1)]  # pairs that give the direction
     testable = np.array([m.any() and not m.all() for m in first])
     matrix, held_out = np.zeros((len(names), len(names))), [np.full(len(d), np.nan) for d in pairs]
@@ -62,6 +62,16 @@ def steer_final(setting: Setting, weights: Weights) -> tuple[list[Row], list[Row
             }
         )  # fmt: skip
     return table, rows
+
+
+def _first_half(setting: Setting, name: str) -> np.ndarray:
+    return halves(setting.tokens.groups_of(name), setting.stream("halves", name))
+
+
+def training_words(setting: Setting, name: str) -> np.ndarray | None:
+    """Which word pairs of a concept give its direction, the others being held out; None if they share their words."""
+    first = _first_half(setting, name)
+    return first if first.any() and not first.all() else None
 
 
 def _word_differences(setting: Setting, weights: Weights, name: str) -> np.ndarray:
