@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 OUT ?= runs/demo
 WORKERS ?= 2
 
-.PHONY: demo test check format bench docs clean
+.PHONY: demo test check format bench bench-peers docs clean
 
 demo: $(VENV)/.hf
 	$(BIN)/linrep get smollm2-135m
@@ -28,7 +28,13 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/linrep get smollm2-135m
-	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+	for script in $(filter-out benchmarks/bench_peers.py,$(wildcard benchmarks/bench_*.py)); do \
+		$(BIN)/python $$script || exit 1; done
+
+# Apart from bench: each peer is installed into an environment of its own first, over 1 GB each.
+bench-peers: $(VENV)/.hf
+	$(BIN)/linrep get smollm2-135m
+	$(BIN)/python benchmarks/bench_peers.py
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict --quiet --config-file docs/mkdocs.yml
@@ -52,4 +58,4 @@ $(VENV)/.docs: $(VENV)/.dev
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-min runs site
+	rm -rf $(VENV) .venv-min .venv-peers runs site
