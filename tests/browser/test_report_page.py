@@ -16,6 +16,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
 from linrep.report.page import write_report
+from tests.fixtures.experiments_run import experiments_run
 from tests.fixtures.origins_run import origins_run
 from tests.fixtures.report_runs import measured_run, simulated_run
 
@@ -35,6 +36,17 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def origins_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("origins")
     return write_report([origins_run(folder / "origins")], folder / "report")
+
+
+@pytest.fixture(scope="module")
+def experiment_pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The page of the experiments, of two models side by side and of checkpoints."""
+    folder = tmp_path_factory.mktemp("experiments")
+    runs = {
+        "models": experiments_run(folder / "models", models=("tiny-135M", "other / model")),
+        "checkpoints": experiments_run(folder / "checkpoints", steps=(0, 512, 143000)),
+    }
+    return {name: write_report([run], folder / f"report-{name}") for name, run in runs.items()}
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +167,44 @@ def test_the_origins_page_is_drawn_and_fits(
         assert run(chromium, OVERLAPPING, chart) == [], name
     assert run(chromium, "return document.documentElement.scrollWidth") == width
     assert chromium.get_log("browser") == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+@pytest.mark.parametrize("which", ["models", "checkpoints"])
+def test_the_experiments_page_is_drawn_and_fits(
+    chromium: webdriver.Chrome, experiment_pages: dict[str, Path], which: str, width: int, scheme: str
+) -> None:
+    page = experiment_pages[which]
+    show(chromium, page, width, scheme)
+    seen = set()
+    for product in ("causal", "random"):
+        choose(chromium, product)
+        for chart in drawn(chromium, scheme):
+            name = chart.get_attribute("data-figure")
+            seen.add(name)
+            assert run(chromium, CUT_OFF, chart) == [], name
+            assert run(chromium, OVERLAPPING, chart) == [], name
+            if chart.get_attribute("data-layout") != "fixed":
+                inside, room = run(chromium, "return [arguments[0].scrollWidth, arguments[0].clientWidth]", chart)
+                assert inside <= room + 1, name
+        assert run(chromium, "return document.documentElement.scrollWidth") == width
+    files = {f.stem for f in (page.parent / "figures").iterdir()}
+    assert seen == {f for f in files if "euclidean" not in f} | {f for f in files if f.startswith("heat-map")}
+    assert chromium.get_log("browser") == []
+
+
+def test_ranks_and_texts_open_concept_by_concept(chromium: webdriver.Chrome, experiment_pages: dict[str, Path]) -> None:
+    show(chromium, experiment_pages["models"], 1440, "light")
+    boxes = chromium.find_elements(By.CSS_SELECTOR, "#steering details.box")
+    heads = [b.find_element(By.TAG_NAME, "summary").text for b in boxes[:2]]
+    assert heads == [f"{name} tiny-135M, tied, Q4_1 body, Q8_0 output" for name in ("male–female", "singular–plural")]
+    grids = [b.find_element(By.CSS_SELECTOR, "table.ranks") for b in boxes[:2]]
+    assert [grid.is_displayed() for grid in grids] == [True, False]
+    boxes[1].find_element(By.TAG_NAME, "summary").click()
+    assert grids[1].find_element(By.TAG_NAME, "thead").text == "Rank 0 1 2 4 2, random"
+    said = boxes[1].find_element(By.CSS_SELECTOR, "table.said").text
+    assert "of the land ⏎ and concept at 2 of the land ⏎ and random at 2" in said
 
 
 def luminance(color: str) -> float:

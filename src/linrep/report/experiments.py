@@ -116,8 +116,7 @@ def _depths(layers: pl.DataFrame) -> dict[str, Any] | None:
             continue
         best = {c: own.sort(c, descending=True, nulls_last=True).row(0, named=True) for c in ("alignment", "auc")}
         made.append({
-            "model": model, "label": label, "concept": concept, "n_layers": int(own["layer"].len()),
-            "best": best, "last": own.row(-1, named=True),
+            "model": model, "label": label, "concept": concept, "best": best, "last": own.row(-1, named=True),
             "alignment_from": _from_on(own, "alignment_random_p"), "auc_from": _from_on(own, "auc_random_p"),
         })  # fmt: skip
     return experiments_tables.of_models(made, _DEPTHS, _DEPTHS_CAPTION, "layers")

@@ -126,7 +126,9 @@ def _layer_figure(name: str, data: pl.DataFrame, label: str, title: str, *, chan
     legend = alt.Legend(title=None, orient="top", symbolType="stroke", symbolSize=300, symbolStrokeWidth=2)
     color = alt.Color("model:N", scale=alt.Scale(domain=models, range=SERIES[: len(models)]),
                       legend=legend if len(models) > 1 else None)  # fmt: skip
-    dash = alt.StrokeDash("kind:N", scale=alt.Scale(domain=["measured", label], range=[[1, 0], [4, 3]]), legend=legend)
+    # One legend: two do not fit side by side on a phone, and the caption says what is broken.
+    dash = alt.StrokeDash("kind:N", scale=alt.Scale(domain=["measured", label], range=[[1, 0], [4, 3]]),
+                          legend=None if len(models) > 1 else legend)  # fmt: skip
     lines = alt.Chart().mark_line(strokeWidth=1.8).encode(
         x=alt.X("layer:Q", title="Layer", axis=alt.Axis(tickCount=5, tickMinStep=1, format="d", grid=False)),
         y=alt.Y("value:Q", title="AUC" if chance else "Cosine", scale=alt.Scale(zero=not chance),

@@ -29,7 +29,9 @@ def tables(found: dict[str, pl.DataFrame], draws: int | None) -> dict[str, Any]:
         "joint": _listing(found, "alignment_joint", _JOINT_COLUMNS, _JOINT),
         "probe": _listing(found, "probe", _probe(floor), _PROBE),
         "final": _listing(found, "steering_final", _final(floor), _FINAL),
-        "steered": _listing(found, "steered", _STEERED_COLUMNS, _STEERED, pl.col("random_p").is_not_null()),
+        "steered": _listing(
+            _with_unsteered(found), "steered", _STEERED_COLUMNS, _STEERED, pl.col("random_p").is_not_null()
+        ),
     }
     for product in _products(found.get("alignment")):
         shown[f"alignment {product}"] = _listing(
@@ -41,6 +43,15 @@ def tables(found: dict[str, pl.DataFrame], draws: int | None) -> dict[str, Any]:
 
 def _products(alignment: pl.DataFrame | None) -> list[str]:
     return [] if alignment is None else alignment["inner_product"].unique(maintain_order=True).to_list()
+
+
+def _with_unsteered(found: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+    """Beside every push the probability of the positive words before it."""
+    if (table := found.get("steered")) is None:
+        return found
+    keys = ["model", "concept"]
+    before = table.filter(pl.col("strength") == 0).select(*keys, before="probability_positive").unique(keys)
+    return found | {"steered": table.join(before, on=keys, how="left", maintain_order="left")}
 
 
 def _listing(
@@ -213,6 +224,13 @@ _STEERED = (
     "directions beneath P and KL. At λ the log-odds are arithmetic on γ; probabilities, KL and the likeliest token are "
     "not."
 )
+
+
+def _probability(r: Row) -> Cell:
+    before, random = number(r.get("before"), 3), number(r.get("random_probability_positive"), 3)
+    return number(r["probability_positive"], 3), f"unsteered {before}, random {random}"
+
+
 _STEERED_COLUMNS = [
     _CONTEXTS,
     Column("Pushed at", lambda r: (str(r["site"]), str(r["kind"])), number=False),
@@ -220,7 +238,7 @@ _STEERED_COLUMNS = [
     value("Log-odds, nats", "log_odds_change", "low", "high"),
     value("Random directions", "random_change"),
     p_value("p", "random_p", STEERED_FLOOR),
-    beside("P of positive words", "probability_positive", "random_probability_positive", "random", digits=3),
+    Column("P of positive words", _probability),
     beside("KL, nats", "kl", "random_kl", "random"),
     value("Likeliest token changed", "top1_changed"),
     value("Off over on", "off_over_on"),

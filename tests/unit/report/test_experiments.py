@@ -11,11 +11,12 @@ from typing import Any
 import polars as pl
 import pytest
 
+from linrep.geometry.measurements import Measurements
 from linrep.report import data, experiments_findings, experiments_steering
 from linrep.report.experiments import experiments_content
 from linrep.report.page import write_report
 from linrep.report.theme import Figure
-from linrep.runs.store import Run
+from linrep.runs.store import Run, RunWriter
 from tests.fixtures.experiments_run import CONTEXTS, SITES, STRENGTHS, experiments_run
 
 
@@ -151,6 +152,21 @@ def test_steering_is_absent_without_its_tables_and_half_there_with_one(tmp_path,
     assert "steering" in sections(text) and "L5 in the middle" not in text
     text = page_of(experiments_run(tmp_path / "none", without=("steered", "steering_final", *told)))
     assert "steering" not in sections(text)
+
+
+def test_word_pairs_alone_have_a_short_page(tmp_path, page_of):
+    """What a model of which only the output matrix was fetched can tell."""
+    without = ("winograd", "alignment", "alignment_joint", "probe", "steered", "top_tokens", "generated", "layers")
+    run = experiments_run(tmp_path / "run", without=without)
+    own = run.measurements.table.filter(~pl.col("metric").is_in(["alignment", "parallelism_between"]))
+    with RunWriter(tmp_path / "words", kind="real-model", title="words", config=run.config) as words:
+        words.measurements(Measurements(own))
+        for name in ("verdicts", "pairs", "concepts", "steering_final", "dropped_pairs"):
+            table = run.table(name)
+            assert table is not None
+            words.table(name, table)
+    text = page_of(Run.load(tmp_path / "words"))
+    assert sections(text)[:-2] == ["answer", "parallelism", "heat-maps", "steering", "dropped"]
 
 
 def test_random_is_shown_beside_the_other_products_and_not_judged(content):
