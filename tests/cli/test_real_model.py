@@ -184,6 +184,28 @@ def test_checkpoints_have_their_step(linrep, folder):
     assert run.table("layers") is None
 
 
+def test_what_can_be_read_but_not_run_gets_l1_and_l2(linrep, folder, tmp_path):
+    """An output matrix fetched alone: labelled, and said why the rest is missing; beside a whole model."""
+    part = tmp_path / "part"
+    shutil.copytree(folder / "llama", part)
+    (part / "linrep.json").write_text(json.dumps({"partial": "output matrix only", "tied": True, "revision": "abc"}))
+    ran = linrep("study", "real-model", part, folder / "gpt2", *options(folder), "--out", "run")
+    assert ran.code == 0, ran.err
+    run = Run.load(Path(ran.out.split()[0]))
+    verdicts = table_of(run, "verdicts")
+    assert set(verdicts["model"]) == {"part", "gpt2"}
+    assert set(verdicts.filter(pl.col("model") == "part")["label"]) == {"tied, F32, partial: output matrix only"}
+    assert set(table_of(run, "alignment")["model"]) == {"gpt2"}
+    assert "not run: only a part of the model was fetched" in run.details["models"]["part"]["model"]["forward_model"]
+
+
+def test_word_pairs_alone(linrep, folder):
+    ran = linrep("study", "real-model", folder / "llama", *options(folder)[:12], "--no-contexts", "--out", "run")
+    assert ran.code == 0, ran.err
+    run = Run.load(Path(ran.out.split()[0]))
+    assert run.table("alignment") is None and len(table_of(run, "verdicts")) and len(table_of(run, "steering_final"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -191,7 +213,6 @@ def test_checkpoints_have_their_step(linrep, folder):
         (["{llama}", "{llama}"], "none twice"),
         (["{llama}", "{gpt2}", "--revisions", "a,b"], "one model"),
         (["{trained}", "--revisions", "step7"], "step7"),
-        ([], "models"),
         (["{llama}", "--draws", "3"], "draws"),
     ],
 )

@@ -105,11 +105,12 @@ def test_simulation_and_measurement_run_where_torch_cannot_be_imported(tiny_mode
 
 
 def test_without_torch_word_pairs_are_measured_and_it_is_said(linrep, tiny_model, monkeypatch):
-    from linrep.cli import measure
+    from linrep.cli import common
 
-    monkeypatch.setattr(measure, "find_spec", lambda name: None)
-    ran = linrep("measure", tiny_model, "--pairs", "verb-Ved", "--draws", 19, "--no-report")
-    assert ran.code == 0 and "linrep[hf]" in ran.err
+    monkeypatch.setattr(common, "find_spec", lambda name: None)
+    for verb in (["measure"], ["study", "real-model"]):
+        ran = linrep(*verb, tiny_model, "--pairs", "verb-Ved", "--draws", 19, "--no-report")
+        assert ran.code == 0 and "linrep[hf]" in ran.err, ran.err
 
 
 def test_report_of_two_runs(linrep, tiny_model, tmp_path):

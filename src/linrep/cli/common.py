@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,6 +50,19 @@ def progress_bar() -> Iterator[Progress]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=1.0)
         yield lambda fraction, text: bar.update(task, completed=fraction, description=text)
+
+
+def chosen_contexts(given: list[str] | None, *, none: bool, configured: bool) -> list[str] | None:
+    """Context sets asked for; an empty list for word pairs only, None for what the configuration says.
+
+    Without torch no context can be embedded: unless some were asked for, that is said and only words are measured.
+    """
+    if none or given:
+        return [] if none else given
+    if not configured and find_spec("torch") is None:
+        note("torch is not installed: word pairs only (pip install 'linrep[hf]' adds contexts)")
+        return []
+    return None
 
 
 def keep_compiled() -> None:

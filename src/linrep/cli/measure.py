@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,10 +40,7 @@ def measure(
     from linrep.runs.config import load_config
     from linrep.studies.real_model import MeasureConfig, measure_model
 
-    chosen: list[str] | None = [] if no_contexts else contexts or None
-    if chosen is None and config is None and find_spec("torch") is None:
-        common.note("torch is not installed: word pairs only (pip install 'linrep[hf]' adds contexts)")
-        chosen = []
+    chosen = common.chosen_contexts(contexts, none=no_contexts, configured=config is not None)
     options = {
         "model": model, "pairs": pairs or None, "contexts": chosen, "inner_products": inner_product or None,
         "draws": draws, "seed": seed, "revision": revision, "device": device, "dtype": dtype,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,6 +64,9 @@ def real_model(
     ] = None,
     pairs: Annotated[list[str] | None, typer.Option(help="Concept or file of word pairs; may be given again.")] = None,
     contexts: Annotated[list[str] | None, typer.Option(help="Context set or file; may be given again.")] = None,
+    no_contexts: Annotated[
+        bool, typer.Option("--no-contexts", help="L1 and L2 only: need the file, no torch.")
+    ] = False,
     draws: Annotated[int | None, typer.Option(help="Redraws per null. [default: 1000]")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all nulls. [default: 0]")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, ... [default: auto]")] = None,
@@ -79,15 +81,17 @@ def real_model(
 
     Parallelism and heat map of word pairs; alignment of context differences with word directions; word directions as
     probes on contexts; interventions at the final layer and in the middle; every metric through the layers; and with
-    --revisions over checkpoints of training. Every number has its null beside it. Example:
-    linrep study real-model smollm2-135m
+    --revisions over checkpoints of training. Every number has its null beside it. What can be read but not run (an
+    output matrix alone, a GGUF in parts) gets L1 and L2. Without MODEL: smollm2-135m. Example:
+    linrep study real-model smollm2-135m path/to/other
     """
     from linrep.cli.study_tables import show_experiments
     from linrep.runs.config import load_config
     from linrep.studies.real_experiments import RealModelConfig, study_real_model
 
+    chosen = common.chosen_contexts(contexts, none=no_contexts, configured=config is not None)
     options = {
-        "models": tuple(models) if models else None, "pairs": pairs or None, "contexts": contexts or None,
+        "models": tuple(models) if models else None, "pairs": pairs or None, "contexts": chosen,
         "draws": draws, "seed": seed,
         "revisions": tuple(r.strip() for r in revisions.split(",") if r.strip()) if revisions else None,
         "device": device, "dtype": dtype,
@@ -166,10 +170,7 @@ def calibration(
     from linrep.runs.config import load_config
     from linrep.studies.calibration import CalibrationConfig, study_calibration
 
-    contexts: tuple[str, ...] | None = () if no_contexts else None
-    if contexts is None and config is None and find_spec("torch") is None:
-        common.note("torch is not installed: word pairs only (pip install 'linrep[hf]' adds contexts)")
-        contexts = ()
+    contexts = common.chosen_contexts(None, none=no_contexts, configured=config is not None)
     options = {
         "model": model, "inner_products": inner_product or None, "contexts": contexts, "quick": quick or None,
         "seed": seed, "revision": revision,

@@ -106,7 +106,7 @@ class FolderSource(AbstractModelSource):
         # With one matrix there are no values to compare; what the other files list was noted when it was fetched.
         return self._record["tied"] if self._partial and "tied" in self._record else super()._tied()
 
-    def _why_not_run(self) -> str | None:
+    def why_not_run(self) -> str | None:
         if not self._partial:
             return None
         return f"only a part of the model was fetched ({self._partial}); linrep get {self.name} fetches all of it"

@@ -57,7 +57,7 @@ class GgufSource(AbstractModelSource):
         model, pre = self.header.require("tokenizer.ggml.model"), self.header.get("tokenizer.ggml.pre")
         return vocabulary_of_gguf(*tokens_of(self.header), model, pre, str(self.path))
 
-    def _why_not_run(self) -> str | None:
+    def why_not_run(self) -> str | None:
         if self.header.n_parts == 1:
             return None
         return (

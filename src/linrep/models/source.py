@@ -114,7 +114,7 @@ class AbstractModelSource(abc.ABC):
 
     def _matrix(self, name: str | None) -> Gamma:
         if name is None:
-            reason = self._why_not_run() or f"is it a {self._model_type} language model?"
+            reason = self.why_not_run() or f"is it a {self._model_type} language model?"
             raise ModelFileError(f"{self.path}: no embedding or output matrix found; {reason}")
         matrix = cast(Gamma, self._rows(name))
         if matrix.ndim != 2 or matrix.shape[1] != self._width or not len(matrix):
@@ -169,7 +169,7 @@ class AbstractModelSource(abc.ABC):
     def _tied(self) -> bool | str:
         return self._output_name is None or _same(self.unembedding_rows(), self._matrix(self._embedding_name))
 
-    def _why_not_run(self) -> str | None:
+    def why_not_run(self) -> str | None:
         """Why these files cannot run though γ can be read, and what to do; None if they can."""
         return None
 
@@ -191,7 +191,7 @@ class AbstractModelSource(abc.ABC):
             When only a part of the model is there, or the logits are not cap(scale · λ·γ + bias) with what was read
             from the files.
         """
-        if reason := self._why_not_run():
+        if reason := self.why_not_run():
             raise ModelFileError(f"{self.name}: cannot run: {reason}")
         try:
             from linrep.models.transformers_model import TransformersModel

@@ -47,7 +47,9 @@ _MIDDLE = (0.25, 0.5, 0.75)  # depths at which L5 intervenes
 class RealModelConfig(StudyConfig):
     """What `study_real_model` does; every field is a key of the TOML file."""
 
-    models: tuple[str, ...] = Field(description="folders, GGUF files, hub ids, or names known to `linrep get`")
+    models: tuple[str, ...] = Field(
+        default=("smollm2-135m",), description="folders, GGUF files, hub ids, or names known to `linrep get`"
+    )
     revisions: tuple[str, ...] = Field(
         default=(),
         description="checkpoints of one model, in order: revisions of a hub id, or folders inside a model's folder. "
@@ -191,7 +193,8 @@ def _one(
     """All experiments on one model."""
     source, facts = subject.source, subject.facts
     tokens = token_pairs(concepts, source.vocabulary().find)
-    if _partial(source.describe()):
+    not_run = source.why_not_run()
+    if not_run is not None:
         contexts = ()  # L1 and L2 are all that the output matrix can tell
     texts, pairs = context_pairs(contexts)
     extra = words.carrier_texts(words.too_few(concepts, tokens)) if contexts else ()
@@ -200,7 +203,7 @@ def _one(
     trained = source.representations()
     plain = _random(trained, config.seed) if config.untrained else None
     pool = WordPool.of(trained, seed=config.seed)
-    ran: dict[str, Any] = {}
+    ran: dict[str, Any] = {"forward": {"forward_model": f"not run: {not_run}"}} if not_run else {}
     if contexts:
         trained, plain, ran = _run_model(
             source, setting, trained, plain, pool, config, found, facts, part(progress, 0.0, 0.8)
