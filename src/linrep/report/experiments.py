@@ -78,6 +78,7 @@ def _model(run: Run, name: str, found: dict[str, pl.DataFrame], measured: pl.Dat
     return shown | {
         "label": label,
         "answers": experiments_findings.answers(own, view),
+        "maps_said": experiments_findings.heat_sentence(view),
         "shortfalls": experiments_findings.shortfalls(own, view),
         "maps": maps, "probe": probe, "matrix": matrix, "strengths": steering,
         "figures": [*kept, *maps, *steering, *(f for f in (matrix, probe) if f is not None)],

@@ -140,6 +140,26 @@ def _at_reference(found: Tables) -> pl.DataFrame:
     return table.drop_nulls("random_p") if "random_p" in table.columns else pl.DataFrame()
 
 
+def heat_sentence(view: ModelView) -> str | None:
+    """How far each control goes on the way from the Euclidean to the causal heat map."""
+    whole = {r["product"]: r for r in orthogonality_rows(view) if r["split"] == "all pairs of concepts"}
+    at = {product: float(r["value"].replace("−", "-")) for product, r in whole.items()}
+    if not {"euclidean", "causal"} <= set(at):
+        return None
+    text = (
+        f"Mean |cosine| of different concepts: {number(at['euclidean'], 3)} Euclidean, {number(at['causal'], 3)} causal"
+    )
+    text += f"; random directions {whole['causal']['random']}, shared words alone {whole['causal']['shared']}."
+    gained = at["euclidean"] - at["causal"]
+    one, random = at.get("euclidean without top component"), at.get("random")
+    if one is not None and gained > 0:
+        share = 100 * (at["euclidean"] - one) / gained
+        text += f" Projecting out one component gives {number(one, 3)}, {number(share, 0)} % of that difference."
+    if random is not None:
+        text += f" The random product, with the same eigenvalues, gives {number(random, 3)}."
+    return text
+
+
 # --- where a concept falls short --------------------------------------------------------------------------------
 
 

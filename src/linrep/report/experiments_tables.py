@@ -25,7 +25,7 @@ def tables(found: dict[str, pl.DataFrame], draws: int | None) -> dict[str, Any]:
     floor = None if draws is None else 1 / (draws + 1)
     shown = {
         "winograd": _listing(found, "winograd", _winograd(floor), _WINOGRAD),
-        "few": _listing(found, "concepts", _few(floor), _FEW, pl.col("status") != "ok"),
+        "few": _listing(found, "concepts", *_few(found.get("concepts"), floor), pl.col("status") != "ok"),
         "joint": _listing(found, "alignment_joint", _JOINT_COLUMNS, _JOINT),
         "probe": _listing(found, "probe", _probe(floor), _PROBE),
         "final": _listing(found, "steering_final", _final(floor), _FINAL),
@@ -99,21 +99,25 @@ def _winograd(floor: float | None) -> list[Column]:
     ]
 
 
-_FEW = (
-    "Words of several tokens have no row of γ. Here each listed word stands at the end of three carrier texts, and the "
-    "difference is one of λ: what the model expects after the word, not how it writes it. Null: pairs turned round."
-)
-
-
-def _few(floor: float | None) -> list[Column]:
-    return [
+def _few(concepts: pl.DataFrame | None, floor: float | None) -> tuple[list[Column], str]:
+    """Columns and caption: what contexts tell of concepts that γ says too little about, if there were any."""
+    listed = [
         words("Concept", "concept"),
         Column("Single-token pairs", lambda r: f"{r['single_token_pairs']} of {r['listed_pairs']}"),
+    ]
+    if concepts is None or "parallelism" not in concepts.columns:
+        return listed, "Words of several tokens have no row of γ, and no context was read."
+    measured = [
         count("Pairs in contexts", "context_pairs"),
         value("Parallelism of λ", "parallelism", "low", "high"),
         p_value("p, sign flip", "flip_p", floor),
         value("Untrained", "untrained"),
     ]
+    return [*listed, *measured], (
+        "Words of several tokens have no row of γ. Here each listed word stands at the end of three carrier texts, and "
+        "the difference is one of λ: what the model expects after the word, not how it writes it. Null: pairs turned "
+        "round."
+    )
 
 
 _JOINT = (

@@ -59,7 +59,7 @@ def value(heading: str, key: str, low: str | None = None, high: str | None = Non
     """A column of numbers, with the interval beneath."""
 
     def cell(r: Row) -> Cell:
-        return number(r.get(key), digits), interval(r[low], r[high], digits) if low and high else ""
+        return number(r.get(key), digits), interval(r.get(low), r.get(high), digits) if low and high else ""
 
     return Column(heading, cell)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,21 @@ def test_concepts_that_fall_short_are_named_and_others_are_not(experiments):
     assert [text.split(",")[0] for text in said] == ["No common direction", "Too few single-token pairs to judge"]
 
 
+def test_the_heat_maps_say_how_far_each_control_goes(experiments):
+    _, view = of_model(experiments)
+
+    def with_values(values: dict[str, float]) -> data.ModelView:
+        table = view.orthogonality.with_columns(value=pl.col("inner_product").replace_strict(values, default=None))
+        return replace(view, orthogonality=table)
+
+    at = {"euclidean": 0.4, "causal": 0.1, "euclidean without top component": 0.16, "random": 0.41}
+    said = experiments_findings.heat_sentence(with_values(at))
+    assert said is not None and "0.400 Euclidean, 0.100 causal" in said
+    assert "gives 0.160, 80 % of that difference" in said and "gives 0.410." in said
+    said = experiments_findings.heat_sentence(with_values(at | {"causal": 0.5}))
+    assert said is not None and "that difference" not in said
+
+
 # --- the page
 
 
@@ -164,7 +180,10 @@ def test_word_pairs_alone_have_a_short_page(tmp_path, page_of):
         for name in ("verdicts", "pairs", "concepts", "steering_final", "dropped_pairs"):
             table = run.table(name)
             assert table is not None
-            words.table(name, table)
+            # Without contexts, concepts of too few single tokens are listed only.
+            words.table(
+                name, table.drop("parallelism", "low", "high", "flip_p", "untrained") if name == "concepts" else table
+            )
     text = page_of(Run.load(tmp_path / "words"))
     assert sections(text)[:-2] == ["answer", "parallelism", "heat-maps", "steering", "dropped"]
 
