@@ -142,14 +142,14 @@ def _at_reference(found: Tables) -> pl.DataFrame:
 
 def heat_sentence(view: ModelView) -> str | None:
     """How far each control goes on the way from the Euclidean to the causal heat map."""
-    whole = {r["product"]: r for r in orthogonality_rows(view) if r["split"] == "all pairs of concepts"}
-    at = {product: float(r["value"].replace("−", "-")) for product, r in whole.items()}
+    whole = view.orthogonality.filter(pl.col("split").fill_null("all") == "all")
+    at = dict(whole.filter(pl.col("null").is_null()).select("inner_product", "value").drop_nulls().iter_rows())
     if not {"euclidean", "causal"} <= set(at):
         return None
-    text = (
-        f"Mean |cosine| of different concepts: {number(at['euclidean'], 3)} Euclidean, {number(at['causal'], 3)} causal"
-    )
-    text += f"; random directions {whole['causal']['random']}, shared words alone {whole['causal']['shared']}."
+    nulls = dict(whole.filter(pl.col("inner_product") == "causal").select("null", "null_value").iter_rows())
+    text = f"Mean |cosine| of different concepts: {number(at['euclidean'], 3)} Euclidean, {number(at['causal'], 3)} "
+    text += f"causal; random directions {number(nulls.get('random directions'), 3)}, shared words alone "
+    text += f"{number(nulls.get('shared words'), 3)}."
     gained = at["euclidean"] - at["causal"]
     one, random = at.get("euclidean without top component"), at.get("random")
     if one is not None and gained > 0:
