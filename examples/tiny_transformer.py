@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 from linrep import ConceptGraph, ContextLaw, SentenceWorld, World
@@ -24,7 +24,7 @@ def train(p_next, folder, steps, seed=1):
     ids = {"Ġ" + w if i else "<pad>": i for i, w in enumerate(words)}
     coder = Tokenizer(models.BPE(ids, [], unk_token="<pad>", ignore_merges=True))  # each word is a single token
     parts = [pre_tokenizers.Split(" ", "merged_with_next"), pre_tokenizers.ByteLevel(use_regex=False)]
-    coder.pre_tokenizer = pre_tokenizers.Sequence(parts)
+    coder.pre_tokenizer, coder.decoder = pre_tokenizers.Sequence(parts), decoders.ByteLevel()
     size = {"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
     torch.manual_seed(seed)
     model = GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=len(ids), max_position_embeddings=64, **size))

@@ -56,7 +56,7 @@ class Trained:
             lam, _ = source.forward(device="cpu").embeddings(world.context_names)
             logits = lam.astype(np.float64) @ np.asarray(source.unembeddings(), dtype=np.float64).T
             log_q = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
-            rows = [source.vocabulary().find(word) for word in words]
+            rows = np.array([source.vocabulary().find(word) for word in words])
             found[step] = float(world.p_context @ (p * (log_p - log_q[:, rows])).sum(axis=1))
         return found
 
@@ -66,13 +66,14 @@ def measured(example: dict[str, Any], folder: Path) -> Trained:
     from linrep.studies.real_experiments import RealModelConfig, study_real_model
 
     lists = [example["out"] / name for name in example["world"].graph.names]
-    result = study_real_model(
-        RealModelConfig(
-            models=(str(folder),), revisions=("step0", f"step{STEPS}"), untrained=False, draws=199, device="cpu",
-            pairs=tuple(f"{path}.tsv" for path in lists), contexts=tuple(f"{path}.jsonl" for path in lists),
-            inner_products=PRODUCTS,
-        )
+    config = RealModelConfig(
+        models=(str(folder),), revisions=("step0", f"step{STEPS}"), untrained=False, draws=199, device="cpu",
+        pairs=tuple(f"{path}.tsv" for path in lists), contexts=tuple(f"{path}.jsonl" for path in lists),
+        inner_products=PRODUCTS,
     )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:  # states are kept, not in the user's cache
+        patch.setenv("LINREP_CACHE", str(example["out"] / "cache"))
+        result = study_real_model(config)
     parallelism = result.measurements.where(metric="parallelism").table.filter(pl.col("null").is_null())
     return Trained(example, folder, result.tables, parallelism)
 
