@@ -168,7 +168,10 @@ _DEPTHS = [
 
 def _training(found: dict[str, pl.DataFrame], measured: pl.DataFrame) -> dict[str, Any]:
     """Metrics of every checkpoint beside their nulls: rows of the figure, and medians as a table."""
-    rows = pl.concat([_parallelism(measured), *_context_metrics(found)], how="diagonal_relaxed").drop_nulls("value")
+    products = measured.filter(pl.col("metric") == "parallelism")["inner_product"]
+    product = "causal" if "causal" in products else str(products.first())
+    parts = [_parallelism(measured, product), *_context_metrics(found, product)]
+    rows = pl.concat(parts, how="diagonal_relaxed").drop_nulls("value")
     labels = dict(found["concepts"].select("model", "label").unique().iter_rows()) if "concepts" in found else {}
     made = []
     for (name,), own in rows.group_by(["checkpoint"], maintain_order=True):
@@ -178,12 +181,12 @@ def _training(found: dict[str, pl.DataFrame], measured: pl.DataFrame) -> dict[st
         made.append(line)
     metrics = rows["metric"].unique(maintain_order=True).to_list()
     columns = [_median_of(str(metric)) for metric in metrics]
-    caption = "Median over concepts; beneath it the medians of its null and of the untrained model."
-    ends = [f"{m.split(',')[0]} {number(made[0][m]['value'])} → {number(made[-1][m]['value'])}"
+    caption = f"{product_name(product)} inner product. Medians over concepts, with null and untrained model beneath."
+    ends = [f"{m} {number(made[0][m]['value'])} → {number(made[-1][m]['value'])}"
             for m in metrics if m in made[0] and m in made[-1]]  # fmt: skip
     title = f"From the first to the last of {len(made)} checkpoints, medians: {'; '.join(ends)}"
     return {
-        "figure": figures.over_training(rows, title),
+        "figure": figures.over_training(rows, product, title),
         "table": experiments_tables.of_models(made, columns, caption, "measurements"),
     }
 
@@ -191,17 +194,15 @@ def _training(found: dict[str, pl.DataFrame], measured: pl.DataFrame) -> dict[st
 def _median_of(metric: str) -> Column:
     def cell(r: Row) -> tuple[str, str]:
         found = r.get(metric) or {}
-        return number(
-            found.get("value")
-        ), f"null {number(found.get('null'))}, untrained {number(found.get('untrained'))}"
+        beneath = f"null {number(found.get('null'))}, untrained {number(found.get('untrained'))}"
+        return number(found.get("value")), beneath
 
     return Column(metric, cell)
 
 
-def _parallelism(measured: pl.DataFrame) -> pl.DataFrame:
-    """Causal parallelism of every judged concept, the highest 95 % point of the nulls of its verdict, untrained."""
+def _parallelism(measured: pl.DataFrame, product: str) -> pl.DataFrame:
+    """Parallelism of every judged concept, the highest 95 % point of the nulls of its verdict, untrained."""
     rows = measured.filter(pl.col("metric") == "parallelism", pl.col("layer").is_null(), pl.col("status") == "ok")
-    product = "causal" if "causal" in rows["inner_product"] else rows["inner_product"].first()
     rows = rows.filter(pl.col("inner_product") == product)
     at = ["source", "step", "concept"]
     nulls = rows.filter(pl.col("null").is_in(COMMON_NULLS)).group_by(at).agg(pl.col("null_high").max().alias("null"))
@@ -209,17 +210,16 @@ def _parallelism(measured: pl.DataFrame) -> pl.DataFrame:
     own = rows.filter(pl.col("null").is_null()).select(*at, "value")
     for other in (nulls, plain):
         own = own.join(other, on=at, how="left", nulls_equal=True, maintain_order="left")
-    return own.rename({"source": "checkpoint"}).with_columns(metric=pl.lit(f"Parallelism of γ, {product}"))
+    return own.rename({"source": "checkpoint"}).with_columns(metric=pl.lit("Parallelism of γ"))
 
 
-def _context_metrics(found: dict[str, pl.DataFrame]) -> list[pl.DataFrame]:
+def _context_metrics(found: dict[str, pl.DataFrame], product: str) -> list[pl.DataFrame]:
     parts = []
     at = [pl.col("model").alias("checkpoint"), pl.col("step").cast(pl.Int64), "concept"]
     if (table := found.get("alignment")) is not None:
-        product = experiments_findings.main_product(found)
         parts.append(
             table.filter(pl.col("inner_product") == product).select(
-                *at, value="alignment", null="mismatched", untrained="untrained", metric=pl.lit(f"Alignment, {product}")
+                *at, value="alignment", null="mismatched", untrained="untrained", metric=pl.lit("Alignment")
             )
         )
     if (table := found.get("probe")) is not None:

@@ -155,7 +155,7 @@ _KINDS = {
 }  # fmt: skip
 
 
-def over_training(table: pl.DataFrame, title: str) -> Figure:
+def over_training(table: pl.DataFrame, product: str, title: str) -> Figure:
     """Metrics against the training step: every concept thin, the median heavy, null and untrained model broken.
 
     ``table`` has rows of metric, checkpoint, step (missing where a name tells none), concept, value, null, untrained.
@@ -187,9 +187,10 @@ def over_training(table: pl.DataFrame, title: str) -> Figure:
     return Figure(
         name="over-training",
         title=title,
-        caption="Thin: one concept. Broken: median over concepts of the null that is hardest to beat (parallelism: the "
-        "highest 95 % point of sign flips and matched re-pairings; alignment: mean |cosine| of mismatched concepts; "
-        "probe: 95 % point of random words), and the same architecture untrained. The axis is logarithmic.",
+        caption=f"{findings.product_name(product)} inner product. Thin: one concept. Broken: median over concepts of "
+        "the null that is hardest to beat (parallelism: the highest 95 % point of sign flips and matched re-pairings; "
+        "alignment: mean |cosine| of mismatched concepts; probe: 95 % point of random words), and the same "
+        "architecture untrained.",
         alt_text=f"{', '.join(metrics)} over {table['checkpoint'].n_unique()} checkpoints. {title}",
         chart=alt.layer(
             thin.encode(x=x, y=y, color=color, strokeDash=dash, detail="concept:N", tooltip=tip),

@@ -12,7 +12,7 @@ from linrep.report.findings import number
 from linrep.report.heat_maps import square
 from linrep.report.theme import Figure, inline
 
-# The last, λ, is broken: what happens there to log-odds is arithmetic.
+# λ is drawn broken: the word direction is pushed there, not a difference of states.
 _LAYERS, _FINAL = ["@other", "@accent", "@plus1", "@minus1"], "@ink"
 
 # Column -> title, axis, caption, column of the random directions.
@@ -20,7 +20,8 @@ _EFFECTS = {
     "log_odds_change": (
         "log-odds of its held-out word pairs", "Nats",
         "Mean change of the log-odds of held-out word pairs after held-out contexts, with 95 % interval by template. "
-        "At λ (broken) it is arithmetic on γ, a straight line whatever the model.", "random_change",
+        "λ is left out: there it is arithmetic on γ, a straight line whatever the model, as steep as the table says.",
+        "random_change",
     ),
     "probability_positive": (
         "probability of its positive words", "Probability",
@@ -66,11 +67,16 @@ def strengths(table: pl.DataFrame, model: str) -> list[Figure]:
     # The unsteered point belongs to the line of every site.
     starts = zero.drop("site").join(pl.DataFrame({"site": sites}), how="cross").select(table.columns)
     data = pl.concat([starts, pushed], how="vertical_relaxed")
-    return [_effect(column, data, sites.to_list(), model) for column in _EFFECTS if column in table.columns]
+    middle = [s for s in sites if s.startswith("layer")]
+    # Pushes at λ move log-odds so far that nobody would see the others.
+    shown = {"log_odds_change": middle or sites.to_list()}
+    return [_effect(column, data, shown.get(column, sites.to_list()), model)
+            for column in _EFFECTS if column in table.columns]  # fmt: skip
 
 
 def _effect(column: str, data: pl.DataFrame, sites: list[str], model: str) -> Figure:
     title, axis, caption, null = _EFFECTS[column]
+    data = data.filter(pl.col("site").is_in(sites))
     names = data["concept"].unique(maintain_order=True).to_list()
     middle = [s for s in sites if s.startswith("layer")]
     colors = [_LAYERS[middle.index(s) % len(_LAYERS)] if s in middle else _FINAL for s in sites]
@@ -78,7 +84,8 @@ def _effect(column: str, data: pl.DataFrame, sites: list[str], model: str) -> Fi
     legend = alt.Legend(title=None, orient="top", symbolType="stroke", symbolSize=300, symbolStrokeWidth=2)
     logarithmic = column == "probability_positive"
     scale = alt.Scale(type="log", nice=False) if logarithmic else alt.Scale(zero=True)
-    ticks = alt.Axis(format="~g", tickCount=3 if logarithmic else 4, minExtent=36, labelOverlap="greedy")
+    ticks = alt.Axis(format="~g" if logarithmic else "~f", tickCount=3 if logarithmic else 4, minExtent=36,
+                     labelOverlap="greedy")  # fmt: skip
     base = alt.Chart().encode(
         x=alt.X("strength:Q", title="Strength", axis=alt.Axis(values=sorted(data["strength"].unique()), grid=False)),
         color=alt.Color("site:N", scale=alt.Scale(domain=sites, range=colors), legend=legend),

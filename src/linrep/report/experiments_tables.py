@@ -121,9 +121,9 @@ def _few(concepts: pl.DataFrame | None, floor: float | None) -> tuple[list[Colum
 
 
 _JOINT = (
-    "Concepts are collapsed into families, because verb forms are differences of each other. p: labels of families "
-    "permuted over the whole matrix, absolute values off the diagonal; the 95 % point of the permuted means is beside "
-    "it."
+    "Concepts are collapsed into families, because verb forms are differences of each other; those with too few "
+    "single-token pairs take no part. p: labels of families permuted over the whole matrix, absolute values off the "
+    "diagonal; the 95 % point of the permuted means is beside it."
 )
 
 
@@ -183,9 +183,9 @@ _PROBE = (
 def _probe(floor: float | None) -> list[Column]:
     def without(r: Row) -> Cell:
         shared = r.get("n_shared_words")
-        return number(
-            r.get("auc_without_shared")
-        ), f"{shared} pair{'s' if shared > 1 else ''} left out" if shared else ""
+        if not shared:
+            return "none shared"
+        return number(r.get("auc_without_shared")), f"{shared} pair{'s' if shared > 1 else ''} left out"
 
     return [
         _CONTEXTS,
@@ -231,8 +231,12 @@ _STEERED = (
 
 
 def _probability(r: Row) -> Cell:
-    before, random = number(r.get("before"), 3), number(r.get("random_probability_positive"), 3)
-    return number(r["probability_positive"], 3), f"unsteered {before}, random {random}"
+    own, before, random = (_seen(r.get(k)) for k in ("probability_positive", "before", "random_probability_positive"))
+    return own, f"unsteered {before}, random {random}"
+
+
+def _seen(p: float | None) -> str:
+    return "< 0.001" if p is not None and p < 0.001 else number(p, 3)
 
 
 _STEERED_COLUMNS = [

@@ -25,6 +25,7 @@ _WHITENED = (
     "differences of each concept are parallel the covariance of γ is made of the concepts' own directions, and "
     "dividing by it makes them orthogonal by arithmetic. Look at the Euclidean map."
 )
+_MOST_ACROSS = 4  # context concepts whose names have room beside each other on a phone
 _STRONG = abs(alt.datum.value) > 0.55
 
 
@@ -116,14 +117,11 @@ def alignment(view: ModelView, product: str, title: str) -> Figure | None:
     first = rows.filter(matched)["concept_other"].unique(maintain_order=True).to_list()
     words = first + [w for w in rows["concept_other"].unique(maintain_order=True) if w not in first]
     data = rows.select("concept", "concept_other", "value", matched.alias("matched"))
+    many = len(contexts) > _MOST_ACROSS
     base = alt.Chart(inline(data)).encode(
-        x=alt.X("concept:N", sort=contexts, title="Context concept", axis=alt.Axis(
-            orient="top", labelAngle=0, domain=False, ticks=False, labelLimit=90, labelLineHeight=13,
-            # Two lines hang down from where one would stand.
-            labelPadding=20 if any("–" in c for c in contexts) else 6,
-            labelExpr="split(replace(datum.label, '–', '|–'), '|')")),
+        x=alt.X("concept:N", sort=contexts, title="Context concept", axis=_upright() if many else _two_lines(contexts)),
         y=_down("concept_other", words, "Word concept"),
-    )  # fmt: skip
+    )
     tiles = base.mark_rect(stroke="@paper", strokeWidth=1).encode(color=_COLOR, tooltip=_tooltip())
     frame = base.transform_filter(alt.datum.matched).mark_rect(
         filled=False, fill=None, stroke="@ink", strokeWidth=2, clip=False
@@ -136,10 +134,27 @@ def alignment(view: ModelView, product: str, title: str) -> Figure | None:
         alt_text=f"Matrix of {len(words)} word concepts by {len(contexts)} context concepts of {view.name}, "
         f"{product} inner product. {title}",
         chart=alt.LayerChart(
-            layer=[tiles, frame, _numbers(base, 11)], width=max(70 * len(contexts), 200), height=21 * len(words)
+            layer=[tiles, frame, _numbers(base, 10 if many else 11)],
+            height=21 * len(words),
+            width=34 * len(contexts) if many else max(70 * len(contexts), 200),
         ),
-        layout="fit",
+        layout="fixed" if many else "fit",
         inner_product=product,
+    )
+
+
+def _two_lines(names: list[str]) -> alt.Axis:
+    return alt.Axis(
+        orient="top", labelAngle=0, domain=False, ticks=False, labelLimit=90, labelLineHeight=13,
+        # Two lines hang down from where one would stand.
+        labelPadding=20 if any("–" in n for n in names) else 6,
+        labelExpr="split(replace(datum.label, '–', '|–'), '|')",
+    )  # fmt: skip
+
+
+def _upright() -> alt.Axis:
+    return alt.Axis(
+        orient="top", labelAngle=-90, domain=False, ticks=False, labelLimit=150, labelPadding=6, labelOverlap=False
     )
 
 

@@ -51,12 +51,10 @@
       if (old) old.finalize();
       return box.querySelector("svg");
     };
-    let svg = await embed(0), spare = 0;
-    // How far labels stick out is known only once they are drawn; narrower panels can have longer ones.
-    for (let k = 0; k < 3 && svg.clientWidth > room && box.dataset.layout === "panels"; k++) {
-      spare += svg.clientWidth - room + 2;
-      svg = await embed(spare);
-    }
+    let svg = await embed(0);
+    // How far labels stick out is known only once they are drawn.
+    const over = svg.clientWidth - room;
+    if (over > 0 && box.dataset.layout === "panels") svg = await embed(over + 2);
     // The picture has its own description; its thousands of marks are no help to a screen reader.
     svg.setAttribute("aria-hidden", "true");
     box.dataset.ready = mode;
