@@ -149,13 +149,17 @@ def test_an_untrained_checkpoint_beats_them_at_the_level_only(trained, broken):
         assert (np.concatenate(p) <= LEVEL).sum() <= most
 
 
-def test_without_words_that_mean_something_nothing_is_matched(broken):
-    """The nulls of labels and of the probe. Random word pairs do not suffice here: γ has learned what words have in
-    common, so that any direction of concepts, also that of another one, is more like λ than a random one.
+def test_without_words_that_mean_something_nothing_is_matched(broken, trained):
+    """The probe, permuted labels, and the size of the cosine. Random word pairs do not suffice under the causal product
+    (10 of 30 concepts in five seeds): γ has learned what words have in common, so that the direction of *any* concept is
+    more like λ than a random one. The mean of six unrelated cosines among six concepts spreads by 1/6: .5 is three times.
     """
     for run in broken:
         assert (run.at(STEPS, "alignment_joint", "p_value") > LEVEL).all()
         assert (run.at(STEPS, "probe", "random_words_p") <= LEVEL).sum() < MOST
+    for product in PRODUCTS:
+        assert all(run.at(STEPS, "alignment", "alignment", inner_product=product).mean() < 0.5 for run in broken)
+        assert all(run.at(STEPS, "alignment", "alignment", inner_product=product).mean() > 0.9 for run in trained)
 
 
 def test_steps_are_on_the_axis_and_everything_listed_is_measured(trained):

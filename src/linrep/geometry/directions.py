@@ -228,32 +228,45 @@ def estimate_directions(
     if estimator not in ESTIMATORS:
         raise UnknownNameError("estimator", estimator, ESTIMATORS)
     pairs.check_rows(len(rows))
-    names = tuple(n for n, k in zip(pairs.names, pairs.n_pairs, strict=True) if k >= 2)
-    if not names:
+    carry = inner_product.unembeddings if pairs.side == "unembedding" else inner_product.embeddings
+    ends = {n: carry(rows[pairs.of(n)]) for n, k in zip(pairs.names, pairs.n_pairs, strict=True) if k >= 2}
+    return directions_of_ends(ends, inner_product, side=pairs.side, estimator=estimator, provenance=provenance)
+
+
+def directions_of_ends(
+    ends: Mapping[str, Float[np.ndarray, "pair 2 dim"]],
+    inner_product: InnerProduct,
+    *,
+    side: Side = "unembedding",
+    estimator: str = "mean",
+    provenance: Mapping[str, str | int | float | bool] | None = None,
+) -> ConceptDirections:
+    """Directions of concepts whose pairs stand in the common space already (see `estimate_directions`)."""
+    if not ends:
         raise InvalidInputError("no concept has two pairs: a direction needs at least two")
-    on_tokens = pairs.side == "unembedding"
+    on_tokens = side == "unembedding"
     carry = inner_product.unembeddings if on_tokens else inner_product.embeddings
     common, kappas, concentrations = [], [], []
-    for name in names:
-        ends = carry(rows[pairs.of(name)])
-        differences = ends[:, 1] - ends[:, 0]
+    for pair_ends in ends.values():
+        differences = pair_ends[:, 1] - pair_ends[:, 0]
         # Without a difference there is no direction; the estimators would make one up from rounding.
-        found = ESTIMATORS[estimator](ends[:, 0], ends[:, 1]) if differences.any() else np.zeros(ends.shape[-1])
+        sides = pair_ends[:, 0], pair_ends[:, 1]
+        found = ESTIMATORS[estimator](*sides) if differences.any() else np.zeros(inner_product.dim)
         common.append(metrics.unit(found))
         kappa = float(metrics.spread(differences))
         kappas.append(kappa)
-        concentrations.append(len(ends) * kappa * float(metrics.resultant_length(differences)))
+        concentrations.append(len(pair_ends) * kappa * float(metrics.resultant_length(differences)))
     common = np.stack(common)
     # In the common space γ is R γ and λ is S λ with S = R⁺: the roots of the other side lead back.
     back = inner_product.embeddings if on_tokens else inner_product.unembeddings
     return ConceptDirections(
-        names=names,
+        names=tuple(ends),
         vectors=back(common),
         dual=carry(common),
         inner_product=inner_product.name,
-        side=pairs.side,
+        side=side,
         estimator=estimator,
-        n_pairs=tuple(len(pairs.of(n)) for n in names),
+        n_pairs=tuple(map(len, ends.values())),
         spread=tuple(kappas),
         concentration=tuple(concentrations),
         provenance=dict(provenance or {}),

@@ -45,6 +45,8 @@ class InnerProduct:
         Eigenvalues of C below this value were raised to it; 0 if none was asked for.
     shrinkage
         Weight of the identity in a shrunk covariance; 0 if none.
+    removed
+        Unit vector that is projected out on both sides; None if none is.
     """
 
     name: str
@@ -55,6 +57,7 @@ class InnerProduct:
     condition: float = 1.0
     floor: float = 0.0
     shrinkage: float = 0.0
+    removed: Float[np.ndarray, "dim"] | None = None
 
     def unembeddings(self, gamma: Float[np.ndarray, "*batch dim"]) -> Float[np.ndarray, "*batch dim"]:
         """Carry γ-side vectors into the common space: R γ."""
@@ -68,6 +71,8 @@ class InnerProduct:
         if vectors.shape[-1] != self.dim:
             raise InvalidInputError(f"inner product {self.name!r} is for width {self.dim}, not {vectors.shape[-1]}")
         wide = np.asarray(vectors, dtype=np.float64)
+        if self.removed is not None:
+            wide = wide - (wide @ self.removed)[..., None] * self.removed
         # Roots are symmetric. Flat: a stack of small matrices would read the root once for each of them.
         return wide if root is None else (wide.reshape(-1, self.dim) @ root).reshape(wide.shape)
 
@@ -200,15 +205,9 @@ def without_top_component(gamma: Gamma | Spectrum) -> InnerProduct:
     does, the gain is no evidence for the whole covariance.
     """
     spectrum = _spectrum(gamma)
-    dim, top = spectrum.shape[1], spectrum.vectors[:, -1:]
-    projection = np.eye(dim) - top @ top.T
-    return InnerProduct(
-        "euclidean without top component",
-        dim,
-        rank=dim - 1,
-        unembedding_root=projection,
-        embedding_root=projection,
-    )
+    dim = spectrum.shape[1]
+    # As a vector: the same projection as a matrix costs as much as whitening.
+    return InnerProduct("euclidean without top component", dim, rank=dim - 1, removed=spectrum.vectors[:, -1].copy())
 
 
 def random(gamma: Gamma | Spectrum, *, seed: int = 0) -> InnerProduct:

@@ -15,7 +15,7 @@ import polars as pl
 
 from linrep.errors import InvalidInputError, UnknownNameError
 from linrep.geometry import alignment, metrics, nulls, verdicts
-from linrep.geometry.directions import ConceptDirections, estimate_directions
+from linrep.geometry.directions import ConceptDirections, directions_of_ends
 from linrep.geometry.inner_products import CONTROL_PRODUCTS, INNER_PRODUCTS, InnerProduct, Spectrum
 from linrep.geometry.measurements import Measurements
 from linrep.geometry.pairs import ConceptPairs
@@ -119,13 +119,16 @@ def measure(
         if untrained is not None and plain_spectrum is not None:
             plain = nulls.NullModel.of(untrained, _PRODUCTS[name](plain_spectrum), pool)
 
-        some, said, singles = _parallelism(model, plain, token_pairs, null_names, draws, seed, representations, step)
+        # Once: carrying the pairs by a root is the dearest step after the decomposition.
+        ends = {n: model.carry(token_pairs.of(n)) for n in token_pairs.names}
+        some, said, singles = _parallelism(
+            model, plain, token_pairs, ends, null_names, draws, seed, representations, step
+        )
         rows.extend(some)
         verdict_rows.extend(said)
         pair_rows.extend(singles)
-        directions[name] = estimate_directions(
-            representations.unembeddings, token_pairs, product, provenance=representations.provenance
-        )
+        enough = {n: of for n, of in ends.items() if len(of) >= 2}
+        directions[name] = directions_of_ends(enough, product, provenance=representations.provenance)
         rows.extend(_heat_map(directions[name], token_pairs, product))
         if context_pairs is not None and representations.embeddings is not None:
             step(0.9, "alignment")
@@ -178,6 +181,7 @@ def _parallelism(
     model: nulls.NullModel,
     plain: nulls.NullModel | None,
     pairs: ConceptPairs,
+    ends: Mapping[str, np.ndarray],
     null_names: Sequence[str],
     draws: int,
     seed: int,
@@ -196,8 +200,7 @@ def _parallelism(
         if n_pairs[i] < 2:
             continue
         of = pairs.of(name)
-        ends = model.carry(of)
-        value[i] = float(metrics.parallelism(ends[:, 1] - ends[:, 0]))
+        value[i] = float(metrics.parallelism(ends[name][:, 1] - ends[name][:, 0]))
         if n_pairs[i] < verdicts.MIN_PAIRS:
             continue
         for null in null_names:
@@ -205,7 +208,7 @@ def _parallelism(
             drawn = nulls.NULLS[null](model, of, draws, _stream(seed, name, null))
             p_values[null][i] = nulls.p_value(value[i], drawn)
             null_at[i][null] = (float(drawn.mean()), float(np.quantile(drawn, 0.95)))
-        singles += _single_pairs(model, name, of, representations, null_names, seed)
+        singles += _single_pairs(model, name, of, ends[name], representations, null_names, seed)
     judged = verdicts.decide(n_pairs, value, p_values, product.name)
     for i, name in enumerate(pairs.names):
         common = {
@@ -217,7 +220,7 @@ def _parallelism(
             "split": "all",
             "status": "ok" if n_pairs[i] >= verdicts.MIN_PAIRS else verdicts.TOO_FEW,
         }
-        rows += _concept_rows(model, plain, pairs, i, common)
+        rows += _concept_rows(ends[name], plain, pairs, i, common)
         for null in null_names:
             if null in null_at[i]:
                 mean, high = null_at[i][null]
@@ -242,21 +245,16 @@ def _parallelism(
 
 
 def _concept_rows(
-    model: nulls.NullModel, plain: nulls.NullModel | None, pairs: ConceptPairs, i: int, common: dict[str, Any]
+    ends: np.ndarray, plain: nulls.NullModel | None, pairs: ConceptPairs, i: int, common: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """The values of one concept, with interval, and the untrained model's."""
     name = pairs.names[i]
     if pairs.n_pairs[i] < 2:
         return [common | {"metric": "parallelism", "unit": "cosine"}]
-    of = pairs.of(name)
-
-    def differences(of_model: nulls.NullModel) -> np.ndarray:
-        ends = of_model.carry(of)
-        return ends[:, 1] - ends[:, 0]
-
-    own = differences(model)
+    own = ends[:, 1] - ends[:, 0]
     low, high = metrics.parallelism_interval(own, pairs.groups_of(name))
-    other = None if plain is None else differences(plain)
+    plain_ends = None if plain is None else plain.carry(pairs.of(name))
+    other = None if plain_ends is None else plain_ends[:, 1] - plain_ends[:, 0]
     rows = []
     for metric, function, unit in (
         ("parallelism", metrics.parallelism, "cosine"),
@@ -285,12 +283,13 @@ def _single_pairs(
     model: nulls.NullModel,
     name: str,
     of: np.ndarray,
+    ends: np.ndarray,
     representations: Representations,
     null_names: Sequence[str],
     seed: int,
 ) -> list[dict[str, Any]]:
     """Leave-one-out cosines of the pairs of a concept, and of a few redrawn concepts, for the picture."""
-    ends, n = model.carry(of), len(of)
+    n = len(of)
 
     def rows(
         differences: np.ndarray, words: list[tuple[str | None, str | None]], null: str | None

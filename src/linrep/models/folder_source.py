@@ -107,6 +107,7 @@ class FolderSource(AbstractModelSource):
         return self._record["tied"] if self._partial and "tied" in self._record else super()._tied()
 
     def why_not_run(self) -> str | None:
+        """Why these files cannot run though γ can be read."""
         if not self._partial:
             return None
         return f"only a part of the model was fetched ({self._partial}); linrep get {self.name} fetches all of it"

@@ -58,6 +58,7 @@ class GgufSource(AbstractModelSource):
         return vocabulary_of_gguf(*tokens_of(self.header), model, pre, str(self.path))
 
     def why_not_run(self) -> str | None:
+        """Why these files cannot run though γ can be read."""
         if self.header.n_parts == 1:
             return None
         return (
