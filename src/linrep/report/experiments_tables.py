@@ -13,6 +13,7 @@ import polars as pl
 
 from linrep.report.findings import number, p_text, product_name
 from linrep.report.listing import Cell, Column, Row, beside, count, interval, listing, p_value, value, words
+from linrep.studies.calibration_contexts import KNOWN_LIMIT
 
 # Floors of the p-values that do not come from the draws of the run: 19 random directions, 199 redraws a layer.
 STEERED_FLOOR, LAYERS_FLOOR = 1 / 20, 1 / 200
@@ -149,7 +150,8 @@ _ALIGNMENT = (
     "Geometry first: the cosine with its 95 % interval by template, the mean over concepts of other families, p "
     "against as many random word pairs and against flips of whole templates, the untrained model. Then behaviour: the "
     "share of context pairs after which the model's own log-odds move the right way (δᵀΔ > 0), and how often more than "
-    "for a mismatched concept, and than after contexts of other families (area under the curve, chance .50)."
+    "for a mismatched concept, and than after contexts of other families (area under the curve, chance .50). "
+    f"Known limit: {KNOWN_LIMIT}."
 )
 
 

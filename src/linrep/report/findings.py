@@ -5,6 +5,7 @@ Every function returns text or plain rows for the template; it draws nothing and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,13 +48,20 @@ def p_text(p: float | None, raw: float | None, floor: float | None) -> str:
     --------
     >>> p_text(1 / 1001, 1 / 1001, 1 / 1001), p_text(0.0312, 0.02, 1 / 1001), p_text(0.4, 0.4, None)
     ('≤ 0.001', '0.031', '0.40')
+    >>> p_text(1 / 720, 1 / 720, 1 / 720)
+    '≤ 0.0014'
     """
     if p is None:
         return "–"
     digits = 2 if p >= 0.1 else 3
     shown = f"{p:.{digits}f}" if p >= 0.001 else f"{p:.1g}"
     at_floor = floor is not None and raw is not None and raw <= floor * (1 + 1e-9)
-    return f"≤ {shown}" if at_floor else shown
+    if not at_floor:
+        return shown
+    if float(shown) < p:  # a bound may be rounded up only
+        step = 10.0 ** (math.floor(math.log10(p)) - 1)
+        shown = f"{math.ceil(p / step - 1e-9) * step:.2g}"
+    return f"≤ {shown}"
 
 
 def product_name(product: str) -> str:

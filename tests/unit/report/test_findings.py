@@ -128,3 +128,9 @@ def test_heat_title_names_adjacent_and_other(simulated: Run) -> None:
 @pytest.mark.parametrize("p", [None])
 def test_missing_p(p: None) -> None:
     assert findings.p_text(p, p, 0.01) == "–"
+
+
+@given(p=st.floats(1e-6, 1.0))
+def test_a_bound_is_never_printed_below_the_p_value(p: float) -> None:
+    said = findings.p_text(p, p, p)
+    assert said.startswith("≤ ") and p * (1 - 1e-9) <= float(said[2:]) <= max(1.11 * p, p + 6e-3)

@@ -13,6 +13,7 @@ import pytest
 from linrep.errors import InvalidInputError, StorageError
 from linrep.geometry.measurements import Measurements
 from linrep.geometry.verdicts import EFFECT_FLOOR
+from linrep.report.findings import p_text
 from linrep.report.page import write_report
 from linrep.runs import files
 from linrep.runs.store import Run, RunWriter, find_runs
@@ -97,7 +98,7 @@ def test_table_prints_p_values_at_their_floor(page: Path, measured: Run) -> None
     assert row["p_value"].item() == pytest.approx(1 / 100)
     for product in ("euclidean", "causal"):
         assert f"parallelism must also exceed {EFFECT_FLOOR[product]:g}" in text
-    assert f"≤ {row['p_adjusted'].item():.3f}" in text
+    assert p_text(row["p_adjusted"].item(), row["p_value"].item(), 1 / 100) in text
 
 
 def test_dropped_pairs_and_provenance_are_shown(page: Path, measured: Run) -> None:
