@@ -14,7 +14,13 @@ ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.stem)
+def _marked(example: Path):
+    return pytest.param(example, marks=pytest.mark.hf if "import torch" in example.read_text("utf-8") else ())
+
+
+@pytest.mark.parametrize(
+    "example", [_marked(p) for p in sorted((ROOT / "examples").glob("*.py"))], ids=lambda p: p.stem
+)
 def test_examples(example, capsys):
     assert len(example.read_text(encoding="utf-8").splitlines()) < 60
     runpy.run_path(str(example), run_name="__main__")
