@@ -162,21 +162,23 @@ def rank_correlation(
 
     Source: Efron, Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
     """
-    value = _spearman(first, second)
-    if value is None:
+    (value,) = _spearman(first[None], second[None])
+    if np.isnan(value):
         return (None, None, None)
     index = rng.integers(len(first), size=(draws, len(first)))
-    drawn = [r for i in index if (r := _spearman(first[i], second[i])) is not None]
-    if not drawn:
-        return (value, None, None)
+    drawn = _spearman(first[index], second[index])
+    drawn = drawn[~np.isnan(drawn)]
+    if not len(drawn):
+        return (float(value), None, None)
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return (value, float(low), float(high))
+    return (float(value), float(low), float(high))
 
 
-def _spearman(first: np.ndarray, second: np.ndarray) -> float | None:
-    a, b = (rankdata(x) - (len(x) + 1) / 2 for x in (first, second))
-    length = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / length) if length > 0 else None
+def _spearman(first: Float[np.ndarray, "draw concept"], second: Float[np.ndarray, "draw concept"]) -> np.ndarray:
+    """Correlation of ranks of each row, NaN where a side has one value only."""
+    a, b = (rankdata(x, axis=1) - (x.shape[1] + 1) / 2 for x in (first, second))
+    length = np.sqrt(np.square(a).sum(axis=1) * np.square(b).sum(axis=1))
+    return np.divide((a * b).sum(axis=1), length, out=np.full(len(a), np.nan), where=length > 0)
 
 
 def _difference(row: dict[str, Any]) -> dict[str, Any]:
