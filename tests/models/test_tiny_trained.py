@@ -152,7 +152,7 @@ def test_an_untrained_checkpoint_beats_them_at_the_level_only(trained, broken):
 def test_without_words_that_mean_something_nothing_is_matched(broken, trained):
     """The probe, permuted labels, and the size of the cosine. Random word pairs do not suffice under the causal product
     (10 of 30 concepts in five seeds): γ has learned what words have in common, so that the direction of *any* concept
-    is more like λ than a random one. The mean of six unrelated cosines among six concepts spreads by 1/6: .5 is three
+    is more like λ than a random one. The mean of six unrelated cosines among six concepts spreads by 1/6; .5 is three
     times that.
     """
     for run in broken:
