@@ -86,9 +86,9 @@ def _nulls() -> Rows:
 
 
 def _inner_products() -> Rows:
-    from linrep.geometry.inner_products import INNER_PRODUCTS
+    from linrep.geometry.inner_products import CONTROL_PRODUCTS, INNER_PRODUCTS
 
-    return _functions("inner product", INNER_PRODUCTS)
+    return _functions("inner product", INNER_PRODUCTS | CONTROL_PRODUCTS)
 
 
 def _estimators() -> Rows:

@@ -106,10 +106,12 @@ def alignment_flips(
     return np.divide(along, length, out=np.zeros_like(along), where=length > 0)
 
 
-def mean_interval(values: Float[np.ndarray, "pair"], group: Int[np.ndarray, "pair"]) -> Interval:
+def mean_interval(
+    values: Float[np.ndarray, "pair"], group: Int[np.ndarray, "pair"], *, bounds: Interval = (-np.inf, np.inf)
+) -> Interval:
     """95 % jackknife interval of a mean over pairs, leaving out one group at a time."""
     sums, counts = group_sums(np.asarray(values, dtype=np.float64)[:, None], group)
     total, n = sums.sum(), counts.sum()
     if len(counts) < 3:
         return (float("nan"), float("nan"))
-    return jackknife(float(total / n), (total - sums[:, 0]) / (n - counts))
+    return jackknife(float(total / n), (total - sums[:, 0]) / (n - counts), bounds=bounds)

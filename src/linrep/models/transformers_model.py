@@ -123,12 +123,12 @@ class TransformersModel:
     def describe(self) -> dict[str, str | int | float | bool]:
         """How the forward pass was run; joins the provenance of the source."""
         first = self.tokenizer("a")["input_ids"][:1]
-        special = set(self.tokenizer.all_special_ids)
+        bos = self.tokenizer.bos_token_id  # not any special token: an unknown word is one too
         return {
             "forward_model": self.name,
             "device": self.device,
             "dtype": self.dtype,
-            "bos_added": self.tokenizer.convert_ids_to_tokens(first[0]) if first and first[0] in special else "none",
+            "bos_added": self.tokenizer.convert_ids_to_tokens(first[0]) if first and first[0] == bos else "none",
             "chat_template_applied": False,
         }
 

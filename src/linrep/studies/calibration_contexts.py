@@ -23,7 +23,7 @@ FLIPS = "template flips"
 KNOWN_LIMIT = (
     "on SmolLM2-135M, contexts whose labels mean nothing are called aligned in 37–47 % of cases by the p against "
     "random word pairs, 19–24 % by that against mismatched concepts, 5–10 % by flips of templates: read the flips and "
-    "the permuted labels"
+    "the permuted labels, whose large p-values are no evidence against alignment"
 )
 
 Redraw = Callable[[ConceptPairs, np.random.Generator], ConceptPairs]

@@ -118,7 +118,8 @@ def _pairs(setting: Setting, weights: Weights, product: str, name: str) -> Row:
         if setting.family(p) != setting.family(setting.partner[name])
     ]
     across = float(auc(np.concatenate(strangers), mine)) if strangers else float("nan")
-    low, high = clusters.mean_interval((mine > 0).astype(float), setting.pairs.groups_of(name))
+    group = setting.pairs.groups_of(name)
+    low, high = clusters.mean_interval((mine > 0).astype(float), group, bounds=(0.0, 1.0))
     return {
         "positive_share": finite(behaviour.positive_share),
         "positive_share_low": finite(low),

@@ -71,7 +71,7 @@ def _preferred(
     for name, (k, n) in counts.items():
         interval = binomtest(k, n).proportion_ci(method="exact")
         line |= {f"right_{name}": k / n, f"right_{name}_low": interval.low, f"right_{name}_high": interval.high}
-    low, high = clusters.mean_interval(right.mean(axis=1), group)
+    low, high = clusters.mean_interval(right.mean(axis=1), group, bounds=(0.0, 1.0))
     line |= {"right_texts_by_template_low": finite(low), "right_texts_by_template_high": finite(high)}
     # A model that does not see the word that differs gets half of the texts right and no pair; coin flips, ¼.
     return line | {"chance_texts": 0.5, "chance_pairs": 0.25, "chance_shifts": 0.5}
