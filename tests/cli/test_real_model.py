@@ -199,6 +199,17 @@ def test_what_can_be_read_but_not_run_gets_l1_and_l2(linrep, folder, tmp_path):
     assert "not run: only a part of the model was fetched" in run.details["models"]["part"]["model"]["forward_model"]
 
 
+def test_a_context_set_without_its_words_is_said_to_be_left_out(linrep, folder):
+    words, contexts = json.loads((folder / "lists.json").read_text())
+    ran = linrep("study", "real-model", folder / "llama", "--pairs", words[0], "--contexts", contexts[0], "--contexts",
+                 contexts[1], "--draws", 39, "--out", "run", "--no-report")  # fmt: skip
+    assert ran.code == 0, ran.err
+    run = Run.load(Path(ran.out.split()[0]))
+    assert set(table_of(run, "probe")["concept"]) == {"rin contexts"}
+    assert "mol contexts: not in L3 to L5: its word concept mol is not measured" in ran.err
+    assert "mol contexts" in table_of(run, "dropped_pairs").filter(pl.col("negative") == "all")["concept"]
+
+
 def test_word_pairs_alone(linrep, folder):
     ran = linrep("study", "real-model", folder / "llama", *options(folder)[:12], "--no-contexts", "--out", "run")
     assert ran.code == 0, ran.err

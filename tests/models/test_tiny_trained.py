@@ -1,7 +1,8 @@
 """A simulated world through files and forward passes: the transformers of an example, measured as any model is.
 
 `examples/tiny_transformer.py` trains one and writes its lists; here several seeds of it go through experiments L1 to L4
-over two checkpoints (L7). Every seed tried is asserted about, at counts that follow from the level of the tests.
+over two checkpoints (L7). The size of the example and the bounds on the mean alignment below were chosen after runs of
+seeds 1 to 4; seeds 5 to 10 were tried afterwards and agree (LOG.md). The other counts follow from the tests' level.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ pytestmark = [pytest.mark.hf, pytest.mark.slow]
 
 EXAMPLE = Path(__file__).parents[2] / "examples/tiny_transformer.py"
 STEPS = 256
-SEEDS, BROKEN_SEEDS = (1, 2, 3), (4, 5)  # 1 is that of the example; none was chosen
+SEEDS, BROKEN_SEEDS = (1, 2, 3), (4, 5)  # 1 is that of the example
 PRODUCTS = ("euclidean", "causal")
 LEVEL, MOST = 0.05, 4  # of six concepts: by chance four or more are significant once in ten thousand models
 
@@ -74,6 +75,8 @@ def measured(example: dict[str, Any], folder: Path) -> Trained:
     with pytest.MonkeyPatch.context() as patch:  # states are kept, not in the user's cache
         patch.setenv("LINREP_CACHE", str(example["out"] / "cache"))
         result = study_real_model(config)
+    # "a" is no word of this world: the token for unknown words is not a beginning of text.
+    assert {told["model"]["bos_added"] for told in result.details["models"].values()} == {"none"}
     parallelism = result.measurements.where(metric="parallelism").table.filter(pl.col("null").is_null())
     return Trained(example, folder, result.tables, parallelism)
 
@@ -151,9 +154,9 @@ def test_an_untrained_checkpoint_beats_them_at_the_level_only(trained, broken):
 
 def test_without_words_that_mean_something_nothing_is_matched(broken, trained):
     """The probe, permuted labels, and the size of the cosine. Random word pairs do not suffice under the causal product
-    (10 of 30 concepts in five seeds): γ has learned what words have in common, so that the direction of *any* concept
-    is more like λ than a random one. The mean of six unrelated cosines among six concepts spreads by 1/6; .5 is three
-    times that.
+    (10 of 30 concepts in five seeds), perhaps because γ has learned what words have in common, so that the direction of
+    *any* concept is more like λ than a random one. The mean of six unrelated cosines among six concepts spreads by 1/6;
+    .5 is three times that.
     """
     for run in broken:
         assert (run.at(STEPS, "alignment_joint", "p_value") > LEVEL).all()

@@ -65,8 +65,12 @@ def show_experiments(run: Run) -> dict[str, list[dict[str, Any]]]:
         there = {k: heading for k, heading in columns.items() if k in printed.columns}
         # Which model: always, since its label says how far its numbers can be trusted.
         front = ["model", *(["step"] if table["step"].drop_nulls().len() else []), "label"]
-        rows = [[_cell(row[k]) for k in (*front, *there)] for row in printed.to_dicts()]
+        rows = [[_cell(name, k, row, run.config["draws"]) for k in (*front, *there)] for row in printed.to_dicts()]
         common.print_table(title, [*front, *there.values()], rows)
+    dropped = run.table("dropped_pairs")
+    for row in [] if dropped is None else dropped.to_dicts():
+        if row["negative"] == row["positive"] == "all":  # a whole context set
+            common.note(f"{row['model']}, {row['concept']}: {row['reason']}")
     return found
 
 
@@ -79,13 +83,20 @@ def _printed(name: str, table: pl.DataFrame) -> pl.DataFrame:
         counted = table.group_by(by, maintain_order=True).agg(
             pl.len().alias("concepts"), pl.col("parallelism").median()
         )
-        return counted.sort("model", "step", "inner_product", "verdict", maintain_order=True)
+        return counted.sort("step", "model", "inner_product", "verdict", maintain_order=True)
     if name == "alignment" and "causal" in table["inner_product"]:
         return table.filter(pl.col("inner_product") == "causal")
     return table.drop_nulls("random_p") if name == "steered" and "random_p" in table.columns else table
 
 
-def _cell(value: Any) -> str:
+def _cell(table: str, key: str, row: dict[str, Any], draws: int) -> str:
+    from linrep.report.experiments_tables import STEERED_FLOOR
+    from linrep.report.findings import p_text
+
+    value = row[key]
     if value is None:
         return "–"
+    if key == "p_value" or key.endswith("_p"):
+        floors = {"steered": STEERED_FLOOR, "alignment_joint": 1 / (row.get("n_permutations") or 1)}
+        return p_text(value, value, floors.get(table, 1 / (draws + 1)))
     return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -98,12 +98,15 @@ def alignment_flips(
     draws: int,
     rng: np.random.Generator,
 ) -> Float[np.ndarray, "draw"]:
-    """cos(Σ_j ± δ_j, direction), the sign drawn once a group: alignment if each template's orientation were chance."""
+    """(Σ_j ± δ_j)·u / ‖Σ_j δ_j‖, u the unit direction, a sign a group: alignment if orientations were chance.
+
+    Without flips it is cos(Σ_j δ_j, direction). The length is that of the sum as it is, not of the flipped one: where
+    all templates are parallel a flipped sum only gets shorter, and its cosine would be ±1 whatever the signs.
+    """
     sums, _ = group_sums(np.asarray(differences, dtype=np.float64), group)
-    sign = signs(len(sums), draws, rng)
-    length = np.sqrt(np.maximum(np.einsum("dg,dg->d", sign @ (sums @ sums.T), sign), 0))
-    along = sign @ (sums @ metrics.unit(np.asarray(direction, dtype=np.float64)))
-    return np.divide(along, length, out=np.zeros_like(along), where=length > 0)
+    length = float(np.linalg.norm(sums.sum(axis=0)))
+    along = sums @ metrics.unit(np.asarray(direction, dtype=np.float64)) / (length if length > 0 else 1.0)
+    return signs(len(sums), draws, rng) @ along
 
 
 def mean_interval(

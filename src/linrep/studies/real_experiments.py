@@ -229,7 +229,10 @@ def _one(
         _keep(found, facts, "probe", *probing.probe(setting, weights, twin))
     if not config.revisions:
         _keep(found, facts, "steering_final", *steering_final.steer_final(setting, weights))
-    _keep(found, facts, "dropped_pairs", [_dropped(d) for d in lost])
+    whole = [
+        {"concept": n, "negative": "all", "positive": "all", "reason": why} for n, why in setting.unmatched.items()
+    ]
+    _keep(found, facts, "dropped_pairs", [*whole, *map(_dropped, lost)])
     found.details |= _details(subject, setting, ran, measured.directions, found)
 
 

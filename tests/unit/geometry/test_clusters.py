@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import entropy, kstest
+from scipy.stats import binom, entropy, kstest
 from scipy.stats import t as student_t
 from sklearn.metrics import roc_auc_score
 
 from linrep.errors import InvalidInputError
-from linrep.geometry import clusters, matched, metrics, probes, steering
+from linrep.geometry import clusters, matched, metrics, nulls, probes, steering
 
 SEEDS = st.integers(0, 10_000)
 
@@ -52,7 +52,38 @@ def test_flips_turn_whole_groups(seed):
     g = np.random.default_rng(seed).standard_normal(6)
     aligned = clusters.alignment_flips(d, group, g, 100, np.random.default_rng(0))
     means = [(d * np.array(s)[group][:, None]).mean(axis=0) for s in patterns]
-    assert aligned == pytest.approx([m @ g / np.linalg.norm(m) / np.linalg.norm(g) for m in means])
+    length = np.linalg.norm(d.mean(axis=0)) * np.linalg.norm(g)
+    assert aligned == pytest.approx([m @ g / length for m in means])
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01, 1.0])
+def test_flips_see_an_alignment_in_which_all_templates_are_parallel(noise):
+    """The p-value is at its floor, 1 of 256 sign patterns, also where every flipped mean has a cosine near ±1."""
+    rng = np.random.default_rng(0)
+    group, u = np.repeat(np.arange(8), 10), rng.standard_normal(20)
+    d = u + noise * rng.standard_normal((80, 20))
+    null = clusters.alignment_flips(d, group, u, 256, rng)
+    value = metrics.cosine(d.mean(axis=0), u)
+    assert value > 0.9 and np.sum(null >= value - 1e-12) == 0 and len(null) == 255
+
+
+def test_flips_of_alignment_are_calibrated():
+    p = []
+    for seed in range(600):
+        rng = np.random.default_rng(seed)
+        group, u = np.repeat(np.arange(8), 5), rng.standard_normal(20)
+        d = (u * rng.choice([-1, 1], size=(8, 1)) + rng.standard_normal((8, 20)))[group]
+        d += 0.3 * rng.standard_normal((40, 20))
+        value = metrics.cosine(d.mean(axis=0), u)
+        p.append(nulls.p_value(float(value), clusters.alignment_flips(d, group, u, 256, rng)))
+    low, high = binom.interval(0.999, 600, 12 / 256)  # 12 of 256 patterns are at most .05
+    assert low <= np.sum(np.array(p) <= 0.05) <= high
+
+
+def test_bounds_hold_an_interval():
+    share = np.array([1.0] * 19 + [0.0])
+    low, high = clusters.mean_interval(share, np.arange(20), bounds=(0.0, 1.0))
+    assert clusters.mean_interval(share, np.arange(20))[1] > high == 1.0 and 0 < low < 0.95
 
 
 def test_the_flip_null_is_calibrated_where_templates_are_copies_and_a_pair_level_one_is_not():

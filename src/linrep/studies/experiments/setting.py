@@ -94,6 +94,25 @@ class Setting:
         return {n: w for n, w in wanted.items() if w is not None and enough.get(w, False) and many.get(n, False)}
 
     @cached_property
+    def unmatched(self) -> dict[str, str]:
+        """Context sets that name a word concept and have no part in L3 to L5, and why."""
+        words = dict(zip(self.tokens.names, self.tokens.n_pairs.tolist(), strict=True))
+        pairs = dict(zip(self.pairs.names, self.pairs.n_pairs.tolist(), strict=True))
+        found = {}
+        for c in self.contexts:
+            if c.unembedding_concept is None or c.name in self.partner:
+                continue
+            if c.unembedding_concept not in words:
+                found[c.name] = f"not in L3 to L5: its word concept {c.unembedding_concept} is not measured"
+            elif (n := words[c.unembedding_concept]) < MIN_PAIRS:
+                found[c.name] = (
+                    f"not in L3 to L5: {c.unembedding_concept} has {n} single-token pairs of {MIN_PAIRS} needed"
+                )
+            else:
+                found[c.name] = f"not in L3 to L5: {pairs.get(c.name, 0)} context pairs of {MIN_PAIRS} needed"
+        return found
+
+    @cached_property
     def judged(self) -> tuple[str, ...]:
         """Word concepts with enough pairs."""
         return tuple(n for n, k in zip(self.tokens.names, self.tokens.n_pairs, strict=True) if k >= MIN_PAIRS)
