@@ -22,9 +22,9 @@ FLIPS = "template flips"
 # What the calibration study found on SmolLM2-135M (LOG.md), named wherever these p-values are printed.
 KNOWN_LIMIT = (
     "on SmolLM2-135M, contexts whose labels mean nothing are called aligned in 37–47 % of cases by the p against "
-    "random words, in 19–24 % by that against mismatched concepts, in 6–8 % by flips of templates; real contexts held against "
-    "another concept in 25–29 % by flips. Flips say that λ moves along the direction; permuted labels, top-1 and the "
-    "mismatched cosine say whether more than along others"
+    "random words, in 19–24 % by that against mismatched concepts, in 6–8 % by flips of templates; real contexts held "
+    "against another concept in 25–29 % by flips. Flips say that λ moves along the direction; permuted labels, top-1 "
+    "and the mismatched cosine say whether more than along others"
 )
 
 Redraw = Callable[[ConceptPairs, np.random.Generator], ConceptPairs]

@@ -106,10 +106,10 @@ class Setting:
                 found[c.name] = f"not in L3 to L5: its word concept {c.unembedding_concept} is not measured"
             elif (n := words[c.unembedding_concept]) < MIN_PAIRS:
                 found[c.name] = (
-                    f"not in L3 to L5: {c.unembedding_concept} has {n} single-token pairs of {MIN_PAIRS} needed"
+                    f"not in L3 to L5: {c.unembedding_concept} has {n} of {MIN_PAIRS} single-token pairs needed"
                 )
             else:
-                found[c.name] = f"not in L3 to L5: {pairs.get(c.name, 0)} context pairs of {MIN_PAIRS} needed"
+                found[c.name] = f"not in L3 to L5: {pairs.get(c.name, 0)} of {MIN_PAIRS} context pairs needed"
         return found
 
     @cached_property
